@@ -1,0 +1,321 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Ending a lease takes what it owns along, and that may be much. So it is done
+// in two parts. First, at once and together with the batch that asked: the lease
+// changes state, and from that moment neither it nor anything it owns is visible
+// (reader.liveLease). Then the queue: what it owns is removed, a bounded number
+// of rows an entry, by this entry and the ones that follow, whatever they carry.
+//
+// Invariant: every lease in state ending or revoking either has an end on the
+// queue or owns nothing any more.
+
+const (
+	// maxSettlePerEntry bounds the rows that one entry removes from the queue,
+	// so that a large cascade delays nobody for long.
+	maxSettlePerEntry = 256
+	// maxExpirePerEntry bounds the leases that one entry expires.
+	maxExpirePerEntry = 1024
+)
+
+func (t *tx) grantLease(op *Operation) RefusedReason {
+	if reason := t.checkGrant(op); reason != RefusedNone {
+		return reason
+	}
+	l := &Lease{Generation: 1, State: op.State, External: op.External, Revision: t.index, Granted: t.index,
+		TTL: op.TTL, Issued: t.now, Owner: op.Lease, Groups: op.Groups, Value: op.Value}
+	if op.MaxTTL > 0 {
+		l.MaxExpires = t.now.Add(op.MaxTTL)
+	}
+	if op.Lease != nil {
+		owner := t.liveLease(op.Lease)
+		if owner == nil || owner.Depth >= MaxLeaseDepth {
+			return RefusedLeaseUnknown
+		}
+		l.Depth = owner.Depth + 1
+		t.set(ownerKey(op.Lease, op.Key), []byte{formatRow1})
+	}
+	for _, g := range op.Groups {
+		t.set(groupKey(g, op.Key), []byte{formatRow1})
+	}
+	l.extend(op.TTL, t.now)
+	t.set(expiryKey(l.Expires, op.Key), []byte{formatRow1})
+	t.putLease(op.Key, l)
+	return RefusedNone
+}
+
+func (t *tx) checkGrant(op *Operation) RefusedReason {
+	sane := op.TTL > 0 && op.TTL <= MaxTTL && op.MaxTTL >= 0 && op.MaxTTL <= MaxTTL && len(op.Groups) <= MaxGroups
+	legal := op.State == LeaseActive || (op.State == LeasePending && op.External)
+	for _, g := range op.Groups {
+		sane = sane && checkKey(g) == nil
+	}
+	if op.Lease != nil {
+		sane = sane && checkKey(op.Lease) == nil
+	}
+	if !sane || !legal {
+		return RefusedMalformed
+	}
+	if t.lease(op.Key) != nil {
+		return RefusedLeaseExists
+	}
+	return RefusedNone
+}
+
+// extend sets the expiry to ttl from now, within the maximum.
+func (l *Lease) extend(ttl time.Duration, now LogTime) {
+	l.Expires = now.Add(ttl)
+	if l.MaxExpires != 0 {
+		l.Expires = min(l.Expires, l.MaxExpires)
+	}
+}
+
+func (t *tx) putLease(id Key, l *Lease) {
+	t.leases = true
+	l.Revision = t.index
+	t.set(leaseKey(id), encodeLease(l))
+}
+
+func (t *tx) renewLease(op *Operation) RefusedReason {
+	l := t.liveLease(op.Key)
+	switch {
+	case l == nil:
+		return RefusedLeaseUnknown
+	case l.State != LeaseActive:
+		return RefusedLeaseState
+	case op.TTL < 0 || op.TTL > MaxTTL:
+		return RefusedMalformed
+	}
+	if op.TTL > 0 {
+		l.TTL = op.TTL
+	}
+	t.del(expiryKey(l.Expires, op.Key))
+	l.extend(l.TTL, t.now)
+	l.Generation++
+	t.set(expiryKey(l.Expires, op.Key), []byte{formatRow1})
+	t.putLease(op.Key, l)
+	return RefusedNone
+}
+
+func (t *tx) confirmLease(op *Operation) RefusedReason {
+	l := t.liveLease(op.Key)
+	switch {
+	case l == nil:
+		return RefusedLeaseUnknown
+	case l.State != LeasePending:
+		return RefusedLeaseState
+	}
+	l.State = LeaseActive
+	l.Generation++
+	if op.Value != nil {
+		l.Value = op.Value
+	}
+	t.putLease(op.Key, l)
+	return RefusedNone
+}
+
+// revokeLease ends a lease. One that is ending already is no error: to revoke
+// twice is to revoke.
+func (t *tx) revokeLease(id Key) RefusedReason {
+	l := t.lease(id)
+	if l == nil {
+		return RefusedLeaseUnknown
+	}
+	t.beginEnd(id, l)
+	return RefusedNone
+}
+
+// beginEnd takes a lease out of use and puts its end on the queue.
+func (t *tx) beginEnd(id Key, l *Lease) {
+	if l.State == LeaseRevoking || l.State == LeaseEnding {
+		return
+	}
+	t.del(expiryKey(l.Expires, id))
+	if l.Owner != nil {
+		t.del(ownerKey(l.Owner, id))
+	}
+	for _, g := range l.Groups {
+		t.del(groupKey(g, id))
+	}
+	l.State = LeaseEnding
+	if l.External {
+		l.State = LeaseRevoking
+	}
+	l.Generation++
+	t.putLease(id, l)
+	t.enqueue(&pending{kind: pendingEnd, key: id})
+}
+
+// endLease removes a lease whose outside effect is undone.
+func (t *tx) endLease(id Key) RefusedReason {
+	l := t.lease(id)
+	switch {
+	case l == nil:
+		return RefusedLeaseUnknown
+	case l.State != LeaseRevoking:
+		return RefusedLeaseState
+	}
+	t.leases = true
+	t.del(leaseKey(id))
+	return RefusedNone
+}
+
+// pending is one row of the queue: an end that is not finished.
+type pending struct {
+	kind  pendingKind
+	key   Key      // the lease, the group or the prefix
+	limit Revision // groups and prefixes: only leases granted up to here
+	after []byte   // groups and prefixes: where the walk stands
+}
+
+type pendingKind uint64
+
+const (
+	pendingEnd    pendingKind = 1 // remove what the lease key owns, then the lease
+	pendingGroup  pendingKind = 2 // end every lease in the group key
+	pendingPrefix pendingKind = 3 // end every lease whose id starts with key
+)
+
+func encodePending(p *pending) []byte {
+	w := newRow(len(p.key) + len(p.after) + 16)
+	w.uint(uint64(p.kind), p.limit)
+	w.bytes(p.key)
+	w.bytes(p.after)
+	return w.p
+}
+
+func decodePending(b []byte) (*pending, error) {
+	r := openRow(b)
+	p := &pending{kind: pendingKind(r.uint()), limit: r.uint(), key: r.bytes(), after: r.bytes()}
+	return p, r.end("queue")
+}
+
+func (t *tx) enqueue(p *pending) {
+	t.set(queueKey(t.meta.QueueNext), encodePending(p))
+	t.meta.QueueNext++
+}
+
+// settle ends leases that are due, if the entry asked for it, and works on the
+// queue within the entry's budget.
+func (t *tx) settle() {
+	if t.expire > 0 {
+		t.expireDue(int(t.expire))
+	}
+	for budget := maxSettlePerEntry; budget > 0 && t.meta.QueueHead < t.meta.QueueNext && t.err == nil; {
+		budget -= t.settleOne(budget)
+	}
+}
+
+// expireDue ends up to limit leases whose expiry has passed. Whether one has is
+// decided here, on the row as it is now: a renewal that came first wins.
+func (t *tx) expireDue(limit int) {
+	for _, k := range t.collect([]byte{tableByExpiry}, nil, limit) {
+		if len(k) < 8 || LogTime(binary.BigEndian.Uint64(k)) > t.now {
+			break
+		}
+		l := t.lease(k[8:])
+		if l == nil {
+			t.note(errors.New("the expiry index names a lease that is not there"))
+			return
+		}
+		t.beginEnd(k[8:], l)
+		t.keep()
+	}
+}
+
+// settleOne works on the oldest end of the queue and returns how many rows it
+// cost, at least one.
+func (t *tx) settleOne(budget int) (cost int) {
+	at := queueKey(t.meta.QueueHead)
+	raw, ok, err := t.Get(at)
+	t.note(err)
+	if !ok {
+		t.note(fmt.Errorf("queue has no item %d", t.meta.QueueHead))
+		return budget
+	}
+	p, err := decodePending(raw)
+	if t.note(err); err != nil {
+		return budget
+	}
+	var done bool
+	switch p.kind {
+	case pendingEnd:
+		cost, done = t.settleEnd(p.key, budget)
+	case pendingGroup:
+		cost, done = t.settleWalk(p, key(tableByGroup, counted(p.key)), nil, budget)
+	case pendingPrefix:
+		cost, done = t.settleWalk(p, []byte{tableLease}, p.key, budget)
+	default:
+		t.note(fmt.Errorf("queue item %d has the unknown kind %d", t.meta.QueueHead, p.kind))
+	}
+	if done {
+		t.del(at)
+		t.meta.QueueHead++
+	} else {
+		t.set(at, encodePending(p))
+	}
+	t.keep()
+	return cost + 1
+}
+
+// settleEnd removes what the lease id owns, and then the lease itself unless an
+// outside effect keeps it.
+func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
+	owned := key(tableRecordByLease, counted(id))
+	records := t.collect(owned, nil, budget)
+	for _, k := range records {
+		if p, ok, err := t.Get(recordKey(k)); ok && err == nil {
+			t.dropOwned(k, p, id)
+		}
+		t.del(recordByLeaseKey(id, k))
+	}
+	cost = len(records)
+	if cost < budget {
+		children := t.collect(key(tableByOwner, counted(id)), nil, budget-cost)
+		for _, child := range children {
+			if l := t.lease(child); l != nil {
+				t.beginEnd(child, l)
+			}
+			t.del(ownerKey(id, child))
+		}
+		cost += len(children)
+	}
+	if cost == budget {
+		return cost, false // there may be more
+	}
+	if l := t.lease(id); l != nil && l.State == LeaseEnding {
+		t.leases = true
+		t.del(leaseKey(id))
+	}
+	return cost, true
+}
+
+// dropOwned deletes a record if the lease still owns it: it may have been
+// written again since, by somebody else.
+func (t *tx) dropOwned(k Key, row []byte, lease Key) {
+	r, err := decodeRecord(row)
+	if t.note(err); err == nil && string(r.Lease) == string(lease) {
+		t.del(recordKey(k))
+		t.touched = append(t.touched, Space(k[0]))
+	}
+}
+
+// settleWalk ends the next leases of a group or prefix. table is the index that
+// is walked, under the part of it that starts with under.
+func (t *tx) settleWalk(p *pending, table, under []byte, budget int) (cost int, done bool) {
+	ids := t.collect(append(append([]byte(nil), table...), under...), p.after, budget)
+	for _, rest := range ids {
+		p.after = rest
+		id := append(append([]byte(nil), under...), rest...)
+		if l := t.lease(id); l != nil && l.Granted <= p.limit {
+			t.beginEnd(id, l)
+		}
+	}
+	return len(ids), len(ids) < budget
+}

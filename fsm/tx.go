@@ -1,0 +1,189 @@
+package fsm
+
+import (
+	"errors"
+
+	"github.com/conclave-secrets/conclave/storage/state"
+)
+
+// tx is what a run of entries changes. Changes of one batch are staged first,
+// so that a batch that turns out not to be possible leaves no trace; keep moves
+// them into the store's transaction and into the running sum.
+//
+// Reads and writes note the first error and carry on with nothing, in the way of
+// bufio.Writer; whoever ends a step looks at err. An error here means that the
+// disk failed or a row is damaged: the machine halts, nothing is committed.
+type tx struct {
+	store *state.Txn
+	rows  reader // reads through tx.Get
+	meta  metaRow
+	index uint64
+	now   LogTime
+	err   error
+
+	// rowsSeen holds each row that was read or written in this transaction, nil
+	// when absent: most rows are looked at twice or more on their way through.
+	rowsSeen map[string][]byte
+
+	staged  map[string][]byte // changes of the batch at work; nil: deleted
+	order   []string          // keys of staged, as they came
+	touched []Space           // record spaces that the batch at work wrote
+	saved   metaRow           // meta before the batch at work
+
+	spaces map[Space]bool // record spaces written in the entry at work
+	leases bool           // some lease was written: the next expiry may have moved
+	expire uint64         // how many due leases the entry at work may end
+}
+
+func newTx(store *state.Txn, meta metaRow) *tx {
+	t := &tx{store: store, meta: meta, staged: map[string][]byte{}, rowsSeen: map[string][]byte{}}
+	t.rows.from = t
+	return t
+}
+
+// enter starts an entry.
+func (t *tx) enter(index, term uint64, at LogTime) {
+	t.index = index
+	t.meta.Applied, t.meta.Term = index, term
+	t.meta.Time = max(t.meta.Time, at)
+	t.now, t.rows.now = t.meta.Time, t.meta.Time
+	t.spaces = map[Space]bool{}
+	t.expire = 0
+	t.saved = t.meta
+}
+
+// note keeps the first error.
+func (t *tx) note(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// Get implements getter over what is staged and what the store holds.
+func (t *tx) Get(key []byte) ([]byte, bool, error) {
+	if v, ok := t.staged[string(key)]; ok {
+		return v, v != nil, nil
+	}
+	v, err := t.stored(key)
+	return v, v != nil, err
+}
+
+// stored returns the row as the store's transaction has it, nil when absent. No
+// row is empty: each starts with its format.
+func (t *tx) stored(key []byte) ([]byte, error) {
+	if v, ok := t.rowsSeen[string(key)]; ok {
+		return v, nil
+	}
+	v, _, err := t.store.Get(key)
+	if err == nil {
+		t.rowsSeen[string(key)] = v
+	}
+	return v, err
+}
+
+func (t *tx) set(key, value []byte) {
+	k := string(key)
+	if _, ok := t.staged[k]; !ok {
+		t.order = append(t.order, k)
+	}
+	t.staged[k] = value
+}
+
+func (t *tx) del(key []byte) { t.set(key, nil) }
+
+// keep moves what is staged into the store's transaction.
+func (t *tx) keep() {
+	for _, k := range t.order {
+		t.write([]byte(k), t.staged[k])
+	}
+	for _, s := range t.touched {
+		t.spaces[s] = true
+	}
+	t.clear()
+}
+
+// drop forgets what is staged.
+func (t *tx) drop() {
+	t.meta = t.saved
+	t.clear()
+}
+
+func (t *tx) clear() {
+	clear(t.staged)
+	t.order, t.touched = t.order[:0], t.touched[:0]
+	t.saved = t.meta
+}
+
+// write changes one row in the store's transaction and in the running sum.
+func (t *tx) write(key, value []byte) {
+	old, err := t.stored(key)
+	t.note(err)
+	if old != nil {
+		t.meta.Sum.sub(element(key, old))
+	}
+	t.rowsSeen[string(key)] = value
+	if value != nil {
+		t.meta.Sum.add(element(key, value))
+		t.note(t.store.Set(key, value))
+	} else if old != nil {
+		t.note(t.store.Delete(key))
+	}
+}
+
+// collect returns up to limit keys under prefix, without the prefix, that
+// follow after. Nothing may be staged, for a cursor does not see it.
+func (t *tx) collect(prefix, after []byte, limit int) [][]byte {
+	lower := prefix
+	if len(after) > 0 {
+		lower = append(append(append([]byte(nil), prefix...), after...), 0)
+	}
+	c, err := t.store.Cursor(lower, state.After(prefix))
+	if err != nil {
+		t.note(err)
+		return nil
+	}
+	var keys [][]byte
+	for len(keys) < limit && c.Next() {
+		keys = append(keys, append([]byte(nil), c.Key()[len(prefix):]...))
+	}
+	t.note(errors.Join(c.Err(), c.Close()))
+	return keys
+}
+
+// The reads of reader, with the error noted.
+
+func (t *tx) record(k Key) *Record {
+	row, err := t.rows.record(k)
+	t.note(err)
+	return row
+}
+
+func (t *tx) head(k Key) *Head {
+	row, err := t.rows.head(k)
+	t.note(err)
+	return row
+}
+
+func (t *tx) version(k Key, n uint64) *Version {
+	row, err := t.rows.version(k, n)
+	t.note(err)
+	return row
+}
+
+func (t *tx) lease(id Key) *Lease {
+	row, err := t.rows.lease(id)
+	t.note(err)
+	return row
+}
+
+func (t *tx) liveLease(id Key) *Lease {
+	row, err := t.rows.liveLease(id)
+	t.note(err)
+	return row
+}
+
+func (t *tx) spaceRevision(s Space) Revision {
+	rev, err := t.rows.spaceRevision(s)
+	t.note(err)
+	return rev
+}

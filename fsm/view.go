@@ -1,0 +1,174 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/conclave-secrets/conclave/storage/state"
+)
+
+// A View is the whole state at one index. It is safe for concurrent use; the
+// slices it returns are the caller's. Close it soon: it keeps old data on disk.
+type View struct {
+	shared *sharedView
+	rows   reader
+}
+
+// sharedView lets all readers at one index share one view of the store.
+type sharedView struct {
+	machine *Machine
+	view    *state.View
+	meta    metaRow
+	refs    int // guarded by machine.mu; the machine holds one while it is the newest
+}
+
+// View returns a view of everything applied.
+func (m *Machine) View() (*View, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.view == nil {
+		v, err := m.store.View()
+		if err != nil {
+			return nil, err
+		}
+		// The store may be a commit ahead of m.meta; the row tells.
+		meta, err := readMeta(v)
+		if err != nil {
+			return nil, errors.Join(err, v.Close())
+		}
+		m.view = &sharedView{machine: m, view: v, meta: *meta, refs: 1}
+	}
+	s := m.view
+	s.refs++
+	return &View{shared: s, rows: reader{s.view, s.meta.Time}}, nil
+}
+
+// dropView lets go of the newest view; m.mu is held.
+func (m *Machine) dropView() error {
+	s := m.view
+	m.view = nil
+	if s == nil {
+		return nil
+	}
+	return s.release()
+}
+
+func (s *sharedView) release() error {
+	s.refs--
+	if s.refs > 0 {
+		return nil
+	}
+	return s.view.Close()
+}
+
+// Close releases the view.
+func (v *View) Close() error {
+	m := v.shared.machine
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return v.shared.release()
+}
+
+// Index is the applied index that the view shows.
+func (v *View) Index() uint64 { return v.shared.meta.Applied }
+
+// Time is the log time at that index.
+func (v *View) Time() LogTime { return v.shared.meta.Time }
+
+// FeatureLevel is the cluster's feature level at that index.
+func (v *View) FeatureLevel() uint64 { return v.shared.meta.Level }
+
+// Record returns the record at k, or nil when it is absent or its owning lease
+// has ended.
+func (v *View) Record(k Key) (*Record, error) { return v.rows.record(k) }
+
+// Head returns what is known of the secret k as a whole, or nil.
+func (v *View) Head(k Key) (*Head, error) { return v.rows.head(k) }
+
+// Version returns version n of the secret k, or nil when it was never written
+// or is gone.
+func (v *View) Version(k Key, n uint64) (*Version, error) { return v.rows.version(k, n) }
+
+// Lease returns the lease id whatever its state, or nil, and whether it is
+// usable: alive itself and with all of its owners.
+func (v *View) Lease(id Key) (l *Lease, usable bool, err error) {
+	if l, err = v.rows.lease(id); err != nil || l == nil {
+		return nil, false, err
+	}
+	alive, err := v.rows.liveLease(id)
+	return l, alive != nil, err
+}
+
+// SpaceRevision returns the revision of the last write in a record space, for
+// GuardSpaceUnchanged.
+func (v *View) SpaceRevision(s Space) (Revision, error) { return v.rows.spaceRevision(s) }
+
+// RangeRevision returns what GuardRange compares for a prefix of record keys.
+func (v *View) RangeRevision(prefix Key) (count uint64, highest Revision, err error) {
+	count, highest, err = rangeRevision(v.shared.view, prefix, v.Time(), MaxGuardedKeys)
+	if err == nil && count > MaxGuardedKeys {
+		err = fmt.Errorf("more than %d records: too many to guard as a range", MaxGuardedKeys)
+	}
+	return count, highest, err
+}
+
+// A Table is something with keys that can be walked.
+type Table byte
+
+// The tables that Keys can walk.
+const (
+	Records Table = tableRecord
+	Secrets Table = tableHead
+	Leases  Table = tableLease
+)
+
+// Keys walks the keys of a table that start with prefix, in order. The caller
+// must Close it. Records and leases that are no longer alive are among them:
+// look at the row before you believe the key.
+func (v *View) Keys(table Table, prefix Key) (*Keys, error) {
+	lower := key(byte(table), prefix)
+	c, err := v.shared.view.Cursor(lower, state.After(lower))
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{c: c, table: byte(table)}, nil
+}
+
+// Keys is a walk over keys.
+type Keys struct {
+	c     *state.Cursor
+	table byte
+}
+
+// Next moves to the next key; false at the end or on an error (see Close).
+func (k *Keys) Next() bool { return k.c.Next() }
+
+// Seek moves to the first key at or after to.
+func (k *Keys) Seek(to Key) bool { return k.c.SeekGE(key(k.table, to)) }
+
+// Key returns the key at hand; it is the caller's.
+func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[1:]) }
+
+// Close ends the walk and returns what stopped it early, if anything.
+func (k *Keys) Close() error { return errors.Join(k.c.Err(), k.c.Close()) }
+
+// A DueLease is one entry of the expiry index.
+type DueLease struct {
+	ID      Key
+	Expires LogTime
+}
+
+// LeasesByExpiry returns up to limit leases in the order in which they expire.
+func (v *View) LeasesByExpiry(limit int) (due []DueLease, err error) {
+	c, err := v.shared.view.Cursor([]byte{tableByExpiry}, []byte{tableByExpiry + 1})
+	if err != nil {
+		return nil, err
+	}
+	for len(due) < limit && c.Next() {
+		k := c.Key()[1:]
+		due = append(due, DueLease{ID: bytes.Clone(k[8:]), Expires: LogTime(binary.BigEndian.Uint64(k))})
+	}
+	return due, errors.Join(c.Err(), c.Close())
+}

@@ -1,0 +1,242 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/conclave-secrets/conclave/storage/vfs"
+)
+
+// A Reader reads the map: a View, or a Txn that sees its own changes.
+type Reader interface {
+	// Get returns a copy of the value, which the caller owns, and whether it is there.
+	Get(key []byte) ([]byte, bool, error)
+	// Cursor walks the keys in [lower, upper) in order. The caller must Close it.
+	Cursor(lower, upper []byte) (*Cursor, error)
+}
+
+// A View is the map as it was when the View was taken. It is safe for
+// concurrent use and must be closed, for it holds old data on disk.
+type View struct {
+	store *Store
+	gen   *generation
+	snap  *pebble.Snapshot
+}
+
+// View takes a stable view of all that was committed.
+func (s *Store) View() (*View, error) {
+	g, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	return &View{store: s, gen: g, snap: g.db.NewSnapshot()}, nil
+}
+
+// Get implements Reader.
+func (v *View) Get(key []byte) ([]byte, bool, error) { return get(v.snap, key) }
+
+// Cursor implements Reader.
+func (v *View) Cursor(lower, upper []byte) (*Cursor, error) { return cursor(v.snap, lower, upper) }
+
+// Close releases the view.
+func (v *View) Close() error {
+	return errors.Join(v.snap.Close(), v.store.release(v.gen))
+}
+
+// A Txn collects changes and shows them to its own reads. Commit writes them
+// atomically; they become durable at the next Flush, or when Pebble sees fit,
+// in the order of the commits. One goroutine, one Txn at a time.
+type Txn struct {
+	store *Store
+	gen   *generation
+	batch *pebble.Batch
+}
+
+// Begin starts a transaction. End it with Commit or Discard.
+func (s *Store) Begin() (*Txn, error) {
+	g, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	return &Txn{store: s, gen: g, batch: g.db.NewIndexedBatch()}, nil
+}
+
+// Get implements Reader.
+func (t *Txn) Get(key []byte) ([]byte, bool, error) { return get(t.batch, key) }
+
+// Cursor implements Reader. It sees the changes made before it was opened.
+func (t *Txn) Cursor(lower, upper []byte) (*Cursor, error) { return cursor(t.batch, lower, upper) }
+
+// Set writes key. The slices are copied.
+func (t *Txn) Set(key, value []byte) error { return t.batch.Set(key, value, nil) }
+
+// Delete removes key.
+func (t *Txn) Delete(key []byte) error { return t.batch.Delete(key, nil) }
+
+// Commit applies the changes in one atomic write, without waiting for the disk.
+func (t *Txn) Commit() error {
+	err := t.batch.Commit(pebble.NoSync)
+	if err != nil {
+		err = fmt.Errorf("committing state: %w", err)
+	}
+	return errors.Join(err, t.end())
+}
+
+// Discard drops the changes.
+func (t *Txn) Discard() error { return t.end() }
+
+func (t *Txn) end() error { return errors.Join(t.batch.Close(), t.store.release(t.gen)) }
+
+// A Cursor walks keys in order. It starts before the first.
+type Cursor struct {
+	it     *pebble.Iterator
+	placed bool
+}
+
+// Next moves to the next key, at first to the first; false at the end or on an
+// error (see Err).
+func (c *Cursor) Next() bool {
+	if !c.placed {
+		c.placed = true
+		return c.it.First()
+	}
+	return c.it.Next()
+}
+
+// SeekGE moves to the first key at or after key.
+func (c *Cursor) SeekGE(key []byte) bool {
+	c.placed = true
+	return c.it.SeekGE(key)
+}
+
+// Key is valid until the cursor moves.
+func (c *Cursor) Key() []byte { return c.it.Key() }
+
+// Value is valid until the cursor moves.
+func (c *Cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+
+// Err returns what stopped the cursor before the end, if anything.
+func (c *Cursor) Err() error { return c.it.Error() }
+
+// Close releases the cursor and returns what Err would.
+func (c *Cursor) Close() error { return c.it.Close() }
+
+func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
+	value, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("reading state: %w", err)
+	}
+	out := append([]byte(nil), value...)
+	return out, true, closer.Close()
+}
+
+func cursor(r pebble.Reader, lower, upper []byte) (*Cursor, error) {
+	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, fmt.Errorf("reading state: %w", err)
+	}
+	return &Cursor{it: it}, nil
+}
+
+// After returns the first key that does not start with prefix, to end a range
+// with; nil, no end, when prefix is all 0xff.
+func After(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// A Writer fills the new map during Replace.
+type Writer struct {
+	db    *pebble.DB
+	batch *pebble.Batch
+}
+
+// replaceBatchBytes bounds the memory that Replace collects before it writes.
+const replaceBatchBytes = 1 << 20
+
+// Set writes key. The slices are copied.
+func (w *Writer) Set(key, value []byte) error {
+	if err := w.batch.Set(key, value, nil); err != nil {
+		return err
+	}
+	if w.batch.Len() < replaceBatchBytes {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *Writer) flush() error {
+	if err := w.batch.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	if err := w.batch.Close(); err != nil {
+		return err
+	}
+	w.batch = w.db.NewBatch()
+	return nil
+}
+
+// Replace builds a new map aside, with fill, and swaps it in when fill and every
+// write succeeded; on return it is durable. On any error, and after a crash at
+// any moment, the old map is untouched. Views taken before stay on the old map.
+func (s *Store) Replace(fill func(*Writer) error) error {
+	s.mu.Lock()
+	if s.live == nil {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.serial++
+	name := mapName(s.serial)
+	s.mu.Unlock()
+
+	path := s.fs.PathJoin(s.dir, name)
+	if err := s.fs.RemoveAll(path); err != nil {
+		return fmt.Errorf("clearing the place of the new state: %w", err)
+	}
+	db, err := s.build(path, fill)
+	if err != nil {
+		return errors.Join(fmt.Errorf("replacing state: %w", err), s.fs.RemoveAll(path))
+	}
+	if err := vfs.AtomicWrite(s.fs, s.fs.PathJoin(s.dir, currentFile), []byte(name+"\n")); err != nil {
+		// Whether the rename took place is not known, so both maps stay; the
+		// next Open keeps the one that the file names.
+		return errors.Join(fmt.Errorf("replacing state: %w", err), db.Close())
+	}
+
+	s.mu.Lock()
+	old := s.live
+	s.live = &generation{db: db, path: path, refs: 1}
+	old.gone = true
+	s.mu.Unlock()
+	return s.release(old)
+}
+
+func (s *Store) build(path string, fill func(*Writer) error) (*pebble.DB, error) {
+	db, err := s.openMap(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{db: db, batch: db.NewBatch()}
+	err = fill(w)
+	if err == nil {
+		err = w.flush()
+	}
+	err = errors.Join(err, w.batch.Close())
+	if err == nil {
+		err = db.Flush()
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
