@@ -225,7 +225,7 @@ func (t *tx) putRecord(op *Operation) RefusedReason {
 		}
 	}
 	t.deleteRecord(op.Key) // with its entry in the index of its owner
-	t.set(recordKey(op.Key), encodeRecord(&Record{Revision: t.index, Lease: op.Lease, Value: op.Value}))
+	t.set(recordKey(op.Key), encodeRecord(&Record{Revision: t.index, Written: t.now, Lease: op.Lease, Value: op.Value}))
 	if op.Lease != nil {
 		t.set(recordByLeaseKey(op.Lease, op.Key), []byte{formatRow1})
 	}
@@ -280,7 +280,8 @@ func (t *tx) appendVersion(op *Operation) RefusedReason {
 	if op.TTL > 0 {
 		v.DeletedAt = t.now.Add(op.TTL)
 	}
-	t.set(versionKey(op.Key, op.Number), encodeVersion(v))
+	// No version above Current is ever there.
+	t.insert(versionKey(op.Key, op.Number), encodeVersion(v))
 	t.trim(op.Key, h)
 	t.set(headKey(op.Key), encodeHead(h))
 	return RefusedNone

@@ -197,7 +197,7 @@ func decodePending(b []byte) (*pending, error) {
 }
 
 func (t *tx) enqueue(p *pending) {
-	t.set(queueKey(t.meta.QueueNext), encodePending(p))
+	t.insert(queueKey(t.meta.QueueNext), encodePending(p)) // serials are not used twice
 	t.meta.QueueNext++
 }
 

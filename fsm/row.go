@@ -15,8 +15,11 @@ import (
 const formatRow1 = 0x01
 
 // A Record is one row of the record table.
+//
+//	format | revision | written | len(lease) lease | value
 type Record struct {
 	Revision Revision
+	Written  LogTime
 	Lease    Key // the owning lease; nil when nobody owns the record
 	Value    []byte
 }
@@ -34,6 +37,8 @@ type Head struct {
 }
 
 // A Version is one version of a secret.
+//
+//	format | revision | created | deleted at | destroyed (0 or 1) | value
 type Version struct {
 	Revision  Revision
 	Created   LogTime
@@ -46,6 +51,10 @@ type Version struct {
 func (v *Version) Deleted(now LogTime) bool { return v.DeletedAt != 0 && v.DeletedAt <= now }
 
 // A Lease is one row of the lease table.
+//
+//	format | generation | state | external (0 or 1) | revision | granted | ttl
+//	       | issued | expires | max expires | depth | len(owner) owner
+//	       | number of groups | len(group) group … | value
 type Lease struct {
 	Generation uint64
 	State      LeaseState
@@ -154,8 +163,8 @@ func (r *rowReader) end(what string) error {
 }
 
 func encodeRecord(r *Record) []byte {
-	w := newRow(len(r.Value) + len(r.Lease) + 16)
-	w.uint(r.Revision)
+	w := newRow(len(r.Value) + len(r.Lease) + 32)
+	w.uint(r.Revision, uint64(r.Written))
 	w.bytes(r.Lease)
 	w.p = append(w.p, r.Value...)
 	return w.p
@@ -163,7 +172,7 @@ func encodeRecord(r *Record) []byte {
 
 func decodeRecord(p []byte) (*Record, error) {
 	r := openRow(p)
-	row := &Record{Revision: r.uint(), Lease: r.bytes(), Value: r.rest()}
+	row := &Record{Revision: r.uint(), Written: LogTime(r.uint()), Lease: r.bytes(), Value: r.rest()}
 	return row, r.end("record")
 }
 

@@ -90,7 +90,7 @@ func (s *sessions) save(t *tx) {
 		if len(c.fresh.results) > 0 {
 			g := &answers{index: t.index, results: slices.Clone(c.fresh.results)}
 			c.groups = append(c.groups, g)
-			t.set(answersKey(c.id, g.index), encodeAnswers(g))
+			t.insert(answersKey(c.id, g.index), encodeAnswers(g)) // one a session and entry
 		}
 		t.set(sessionKey(c.id), encodeSession(&c.sessionRow))
 		c.fresh.results, c.dirty = c.fresh.results[:0], false

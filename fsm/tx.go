@@ -89,6 +89,15 @@ func (t *tx) set(key, value []byte) {
 	t.staged[k] = value
 }
 
+// insert is set for a row that by an invariant of its table cannot exist yet,
+// which saves the read of what it replaces.
+func (t *tx) insert(key, value []byte) {
+	if _, ok := t.rowsSeen[string(key)]; !ok {
+		t.rowsSeen[string(key)] = nil
+	}
+	t.set(key, value)
+}
+
 func (t *tx) del(key []byte) { t.set(key, nil) }
 
 // keep moves what is staged into the store's transaction.

@@ -148,6 +148,12 @@ func (k *Keys) Next() bool { return k.c.Next() }
 // Seek moves to the first key at or after to.
 func (k *Keys) Seek(to Key) bool { return k.c.SeekGE(key(k.table, to)) }
 
+// Skip moves to the first key that does not start with prefix.
+func (k *Keys) Skip(prefix Key) bool {
+	after := state.After(key(k.table, prefix))
+	return after != nil && k.c.SeekGE(after)
+}
+
 // Key returns the key at hand; it is the caller's.
 func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[1:]) }
 

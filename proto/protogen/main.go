@@ -26,7 +26,7 @@ import (
 
 const root = "proto"
 
-var files = []string{"conclave/v1/conclave.proto"}
+var files = []string{"conclave/v1/conclave.proto", "conclave/store/v1/store.proto"}
 
 func main() {
 	check := flag.Bool("check", false, "compare with what is on disk instead of writing")

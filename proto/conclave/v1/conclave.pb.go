@@ -1979,6 +1979,8 @@ type Lease struct {
 	Owner         string                 `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"` // id of the lease that owns this one
 	Data          map[string]*Field      `protobuf:"bytes,7,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Generation    uint64                 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
+	Ttl           *durationpb.Duration   `protobuf:"bytes,9,opt,name=ttl,proto3" json:"ttl,omitempty"`                      // what it was granted or last renewed with
+	MaxTtl        *durationpb.Duration   `protobuf:"bytes,10,opt,name=max_ttl,json=maxTtl,proto3" json:"max_ttl,omitempty"` // counted from issued_at; none: no maximum
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2067,6 +2069,20 @@ func (x *Lease) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *Lease) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Lease) GetMaxTtl() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTtl
+	}
+	return nil
 }
 
 type GrantLeaseRequest struct {
@@ -3952,7 +3968,7 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12/\n" +
 	"\x05write\x18\x02 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\".\n" +
 	"\x16DeleteMetadataResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\x98\x03\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xf9\x03\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x127\n" +
@@ -3964,7 +3980,10 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x04data\x18\a \x03(\v2\x1c.conclave.v1.Lease.DataEntryR\x04data\x12\x1e\n" +
 	"\n" +
 	"generation\x18\b \x01(\x04R\n" +
-	"generation\x1aK\n" +
+	"generation\x12+\n" +
+	"\x03ttl\x18\t \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x122\n" +
+	"\amax_ttl\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x06maxTtl\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xde\x02\n" +
@@ -4293,80 +4312,82 @@ var file_conclave_v1_conclave_proto_depIdxs = []int32{
 	68, // 34: conclave.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	68, // 35: conclave.v1.Lease.max_expires_at:type_name -> google.protobuf.Timestamp
 	65, // 36: conclave.v1.Lease.data:type_name -> conclave.v1.Lease.DataEntry
-	67, // 37: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 38: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
-	66, // 39: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
-	4,  // 40: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	30, // 41: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
-	67, // 42: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	4,  // 43: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	30, // 44: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
-	4,  // 45: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	3,  // 46: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
-	30, // 47: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
-	3,  // 48: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
-	30, // 49: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
-	67, // 50: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	68, // 51: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	51, // 52: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
-	51, // 53: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
-	6,  // 54: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 55: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 56: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 57: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
-	9,  // 58: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
-	11, // 59: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
-	13, // 60: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
-	15, // 61: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
-	17, // 62: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
-	19, // 63: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
-	21, // 64: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
-	24, // 65: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
-	26, // 66: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
-	28, // 67: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
-	31, // 68: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
-	33, // 69: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
-	35, // 70: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
-	37, // 71: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
-	39, // 72: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
-	41, // 73: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
-	43, // 74: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
-	45, // 75: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
-	47, // 76: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
-	49, // 77: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
-	52, // 78: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
-	54, // 79: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
-	56, // 80: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
-	58, // 81: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
-	10, // 82: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
-	12, // 83: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
-	14, // 84: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
-	16, // 85: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
-	18, // 86: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
-	20, // 87: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
-	22, // 88: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
-	25, // 89: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
-	27, // 90: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
-	29, // 91: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
-	32, // 92: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
-	34, // 93: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
-	36, // 94: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
-	38, // 95: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
-	40, // 96: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
-	42, // 97: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
-	44, // 98: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
-	46, // 99: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
-	48, // 100: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
-	50, // 101: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
-	53, // 102: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
-	55, // 103: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
-	57, // 104: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
-	59, // 105: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
-	82, // [82:106] is the sub-list for method output_type
-	58, // [58:82] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	67, // 37: conclave.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	67, // 38: conclave.v1.Lease.max_ttl:type_name -> google.protobuf.Duration
+	67, // 39: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	67, // 40: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
+	66, // 41: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
+	4,  // 42: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	30, // 43: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
+	67, // 44: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	4,  // 45: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	30, // 46: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
+	4,  // 47: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	3,  // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
+	30, // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
+	3,  // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
+	30, // 51: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
+	67, // 52: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	68, // 53: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	51, // 54: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
+	51, // 55: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
+	6,  // 56: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
+	6,  // 57: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
+	6,  // 58: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
+	6,  // 59: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
+	9,  // 60: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
+	11, // 61: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
+	13, // 62: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
+	15, // 63: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
+	17, // 64: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
+	19, // 65: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
+	21, // 66: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
+	24, // 67: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
+	26, // 68: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
+	28, // 69: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
+	31, // 70: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
+	33, // 71: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
+	35, // 72: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
+	37, // 73: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
+	39, // 74: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
+	41, // 75: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
+	43, // 76: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
+	45, // 77: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
+	47, // 78: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
+	49, // 79: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
+	52, // 80: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
+	54, // 81: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
+	56, // 82: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
+	58, // 83: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
+	10, // 84: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
+	12, // 85: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
+	14, // 86: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
+	16, // 87: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
+	18, // 88: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
+	20, // 89: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
+	22, // 90: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
+	25, // 91: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
+	27, // 92: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
+	29, // 93: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
+	32, // 94: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
+	34, // 95: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
+	36, // 96: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
+	38, // 97: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
+	40, // 98: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
+	42, // 99: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
+	44, // 100: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
+	46, // 101: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
+	48, // 102: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
+	50, // 103: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
+	53, // 104: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
+	55, // 105: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
+	57, // 106: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
+	59, // 107: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
+	84, // [84:108] is the sub-list for method output_type
+	60, // [60:84] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_conclave_v1_conclave_proto_init() }

@@ -1,0 +1,148 @@
+package client
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+)
+
+// Leases are the calls on leases.
+type Leases struct{ c *Client }
+
+// A Lease is something that ends by itself unless it is renewed.
+type Lease struct {
+	// ID is a path: the prefix and a random last segment.
+	ID string
+	// State is pending, active or revoking.
+	State                             string
+	IssuedAt, ExpiresAt, MaxExpiresAt time.Time
+	Owner                             string // the lease that owns this one
+	Data                              Data   // absent in listings
+	Generation                        uint64 // rises with each renewal
+	Index                             uint64 // of the state that this reflects
+}
+
+// A LeaseRequest says what to grant.
+type LeaseRequest struct {
+	// Prefix under which leases are listed and revoked together.
+	Prefix string
+	TTL    time.Duration
+	// MaxTTL bounds all renewals. Zero: the server's bound.
+	MaxTTL time.Duration
+	// Owner is a lease with whose end this one ends; it may be empty.
+	Owner string
+	Data  Data
+	WriteOptions
+}
+
+// Grant makes a lease.
+func (l Leases) Grant(ctx context.Context, r LeaseRequest) (Lease, error) {
+	k, write, err := l.c.write(activity("granting a lease under", r.Prefix), r.WriteOptions)
+	if err != nil {
+		return Lease{}, err
+	}
+	request := &conclavev1.GrantLeaseRequest{
+		Prefix: r.Prefix, Ttl: optionalDuration(r.TTL), MaxTtl: optionalDuration(r.MaxTTL),
+		Owner: r.Owner, Data: r.Data.proto(), Write: write,
+	}
+	got, err := invoke(ctx, l.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
+		return conclavev1.NewLeasesClient(conn).Grant(ctx, r)
+	})
+	if err != nil {
+		return Lease{}, err
+	}
+	return leaseFromProto(got.GetLease(), got.GetIndex()), nil
+}
+
+// Renew moves the end of a lease to ttl from now, never past its maximum. Zero
+// means the TTL that it was granted with.
+func (l Leases) Renew(ctx context.Context, id string, ttl time.Duration, o WriteOptions) (Lease, error) {
+	k, write, err := l.c.write(activity("renewing lease", id), o)
+	if err != nil {
+		return Lease{}, err
+	}
+	request := &conclavev1.RenewLeaseRequest{Id: id, Ttl: optionalDuration(ttl), Write: write}
+	got, err := invoke(ctx, l.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
+		return conclavev1.NewLeasesClient(conn).Renew(ctx, r)
+	})
+	if err != nil {
+		return Lease{}, err
+	}
+	return leaseFromProto(got.GetLease(), got.GetIndex()), nil
+}
+
+// Revoke ends a lease and what it owns. It returns the index of the write.
+func (l Leases) Revoke(ctx context.Context, id string, o WriteOptions) (uint64, error) {
+	return l.revoke(ctx, activity("revoking lease", id), &conclavev1.RevokeLeaseRequest{Id: id}, o)
+}
+
+// RevokePrefix ends every lease under a prefix and what they own.
+func (l Leases) RevokePrefix(ctx context.Context, prefix string, o WriteOptions) (uint64, error) {
+	return l.revoke(ctx, activity("revoking leases under", prefix), &conclavev1.RevokeLeaseRequest{Id: prefix, Prefix: true}, o)
+}
+
+func (l Leases) revoke(ctx context.Context, activity string, request *conclavev1.RevokeLeaseRequest, o WriteOptions) (uint64, error) {
+	k, write, err := l.c.write(activity, o)
+	if err != nil {
+		return 0, err
+	}
+	request.Write = write
+	got, err := invoke(ctx, l.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
+		return conclavev1.NewLeasesClient(conn).Revoke(ctx, r)
+	})
+	return got.GetIndex(), err
+}
+
+// Lookup reads one lease with its data.
+func (l Leases) Lookup(ctx context.Context, id string, want Consistency) (Lease, error) {
+	request := &conclavev1.LookupLeaseRequest{Id: id, Read: l.c.readOptions(want)}
+	got, err := invoke(ctx, l.c, call{activity: activity("looking up lease", id), effect: reads}, request,
+		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
+			return conclavev1.NewLeasesClient(conn).Lookup(ctx, r)
+		})
+	if err != nil {
+		return Lease{}, err
+	}
+	return leaseFromProto(got.GetLease(), got.GetIndex()), nil
+}
+
+// A LeasePage is one page of leases, without their data.
+type LeasePage struct {
+	Leases []Lease
+	More   bool
+	Index  uint64
+}
+
+// List reads the leases under a prefix.
+func (l Leases) List(ctx context.Context, prefix string, o ListOptions) (LeasePage, error) {
+	request := &conclavev1.ListLeasesRequest{Prefix: prefix, After: o.After, Limit: uint32(max(0, o.Limit)), Read: l.c.readOptions(o.Consistency)}
+	got, err := invoke(ctx, l.c, call{activity: activity("listing leases under", prefix), effect: reads}, request,
+		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
+			return conclavev1.NewLeasesClient(conn).List(ctx, r)
+		})
+	if err != nil {
+		return LeasePage{}, err
+	}
+	page := LeasePage{More: got.GetMore(), Index: got.GetIndex()}
+	for _, lease := range got.GetLeases() {
+		page.Leases = append(page.Leases, leaseFromProto(lease, got.GetIndex()))
+	}
+	return page, nil
+}
+
+func leaseFromProto(l *conclavev1.Lease, index uint64) Lease {
+	return Lease{
+		ID:           l.GetId(),
+		State:        l.GetState(),
+		IssuedAt:     timeFromProto(l.GetIssuedAt()),
+		ExpiresAt:    timeFromProto(l.GetExpiresAt()),
+		MaxExpiresAt: timeFromProto(l.GetMaxExpiresAt()),
+		Owner:        l.GetOwner(),
+		Data:         dataFromProto(l.GetData()),
+		Generation:   l.GetGeneration(),
+		Index:        index,
+	}
+}

@@ -1,0 +1,163 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// disk stands between the library and its stores. The first failed write ends
+// the goroutine that asked for it, so that no line of the library runs on
+// memory that the disk does not hold (L8); a write that hangs silences the node
+// as a leader and then halts it (L5).
+type disk struct {
+	clock Clock
+	slow  time.Duration
+	dead  time.Duration
+	halt  func(error)
+
+	failed atomic.Bool
+
+	mu      sync.Mutex
+	running map[*write]struct{} // the library writes from two goroutines
+}
+
+type write struct{ since time.Duration }
+
+// stalled tells that a write has been running for longer than slow.
+func (d *disk) stalled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.running {
+		if d.clock.Monotonic()-w.since > d.slow {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *disk) begin() *write {
+	w := &write{d.clock.Monotonic()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running == nil {
+		d.running = map[*write]struct{}{}
+	}
+	d.running[w] = struct{}{}
+	return w
+}
+
+func (d *disk) end(w *write) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.running, w)
+}
+
+// write runs do under the watchdog. It returns only on success: otherwise it
+// halts the node and ends this goroutine. The library's deferred functions
+// still run, and all of them answer "no" or "leadership lost".
+func (d *disk) write(what string, do func() error) {
+	if d.failed.Load() {
+		runtime.Goexit()
+	}
+	w := d.begin()
+	watch := time.AfterFunc(d.dead, func() {
+		d.fail(fmt.Errorf("%s: the disk has not answered for %v", what, d.dead))
+	})
+	err := do()
+	watch.Stop()
+	d.end(w)
+	if err != nil {
+		d.fail(fmt.Errorf("%s: %w", what, err))
+	}
+	if d.failed.Load() {
+		runtime.Goexit()
+	}
+}
+
+func (d *disk) fail(err error) {
+	d.failed.Store(true)
+	d.halt(err)
+}
+
+// watchedLog is a raft.LogStore behind the disk's watchdog. Reads are passed on.
+type watchedLog struct {
+	raft.LogStore
+	disk *disk
+}
+
+func (l *watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
+
+func (l *watchedLog) StoreLogs(es []*raft.Log) error {
+	l.disk.write("appending to the log", func() error { return l.LogStore.StoreLogs(es) })
+	return nil
+}
+
+func (l *watchedLog) DeleteRange(from, to uint64) error {
+	l.disk.write(fmt.Sprintf("deleting log entries %d to %d", from, to), func() error { return l.LogStore.DeleteRange(from, to) })
+	return nil
+}
+
+// IsMonotonic passes on what the store says (raft.MonotonicLogStore).
+func (l *watchedLog) IsMonotonic() bool {
+	m, ok := l.LogStore.(raft.MonotonicLogStore)
+	return ok && m.IsMonotonic()
+}
+
+// watchedStable is a raft.StableStore behind the disk's watchdog.
+type watchedStable struct {
+	raft.StableStore
+	disk *disk
+}
+
+func (s *watchedStable) Set(key, value []byte) error {
+	s.disk.write("writing the vote", func() error { return s.StableStore.Set(key, value) })
+	return nil
+}
+
+func (s *watchedStable) SetUint64(key []byte, value uint64) error {
+	s.disk.write("writing the term", func() error { return s.StableStore.SetUint64(key, value) })
+	return nil
+}
+
+// watchedSnapshots tells the node of the membership that each finished
+// snapshot carries: the library does not say the index of its configuration.
+type watchedSnapshots struct {
+	raft.SnapshotStore
+	members func(raft.Configuration, uint64)
+}
+
+func (s *watchedSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(v, index, term, c, ci, t)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedSink{SnapshotSink: sink, finished: func() { s.members(c, ci) }}, nil
+}
+
+type watchedSink struct {
+	raft.SnapshotSink
+	finished func()
+}
+
+func (s *watchedSink) Close() error {
+	if err := s.SnapshotSink.Close(); err != nil {
+		return err
+	}
+	s.finished()
+	return nil
+}
+
+// copySnapshot writes a machine's snapshot into sink and closes or cancels it.
+func copySnapshot(from io.WriterTo, sink raft.SnapshotSink) error {
+	if _, err := from.WriteTo(sink); err != nil {
+		return errors.Join(fmt.Errorf("writing snapshot: %w", err), sink.Cancel())
+	}
+	return sink.Close()
+}

@@ -1,0 +1,205 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/conclave-secrets/conclave/fsm"
+)
+
+// Member is one node of the cluster as this node sees it.
+type Member struct {
+	Peer
+	Voter  bool
+	Leader bool
+	// Known tells that Lag and Contact are: only on the leader, and once the
+	// member has accepted something in this term.
+	Known   bool
+	Lag     uint64        // entries that the member's log is behind the leader's commit
+	Contact time.Duration // since the member last accepted something
+}
+
+// roster remembers the index of the newest membership that was committed here.
+// The library does not tell it, and changes need it as their precondition.
+type roster struct {
+	mu    sync.Mutex
+	index uint64
+}
+
+func (r *roster) note(_ raft.Configuration, index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.index = max(r.index, index)
+}
+
+func (r *roster) at() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.index
+}
+
+// Members lists the members. The newest change in it may not be committed yet.
+func (n *Node) Members() []Member {
+	_, leaderID := n.raft.LeaderWithID()
+	office := n.leadership.now().office
+	commit := n.raft.CommitIndex()
+	var all []Member
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		m := Member{
+			Peer:  Peer{string(s.ID), string(n.wire.at(s.ID, s.Address))},
+			Voter: s.Suffrage == raft.Voter, Leader: s.ID == leaderID,
+		}
+		if office != nil {
+			if m.ID == n.cfg.ID {
+				m.Known = true
+			} else if matched, ago, ok := n.wire.progress(s.ID, office.term); ok {
+				m.Known, m.Contact = true, ago
+				m.Lag = commit - min(matched, commit)
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// peers are the other members.
+func (n *Node) peers() []Peer {
+	var others []Peer
+	for _, m := range n.Members() {
+		if m.ID != n.cfg.ID {
+			others = append(others, m.Peer)
+		}
+	}
+	return others
+}
+
+func (n *Node) member(id string) (Member, bool) {
+	for _, m := range n.Members() {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// live tells that a member answers the leader.
+func (n *Node) live(m Member) bool {
+	return m.ID == n.cfg.ID || m.Known && m.Contact <= n.cfg.HeartbeatTimeout
+}
+
+// AddNonvoter takes p in without a vote, or changes a member's address. The
+// leader makes it a voter when it has caught up and is stable (L13). On return
+// a quorum holds the change. Only the leader can do it: ErrNotLeader.
+func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
+	return n.change(ctx, "adding "+p.ID, func(prev uint64) raft.IndexFuture {
+		return n.raft.AddNonvoter(raft.ServerID(p.ID), raft.ServerAddress(p.Address), prev, n.cfg.RPCTimeout)
+	})
+}
+
+// Promote makes a non-voter a voter now, when it is live and within
+// Config.PromoteLag; otherwise ErrUnsafe.
+func (n *Node) Promote(ctx context.Context, id string) error {
+	m, ok := n.member(id)
+	switch {
+	case !ok:
+		return fmt.Errorf("promoting %s: %w", id, ErrUnknownMember)
+	case m.Voter:
+		return nil
+	case !n.live(m) || m.Lag > n.cfg.PromoteLag:
+		return fmt.Errorf("promoting %s, which lags or does not answer: %w", id, ErrUnsafe)
+	}
+	return n.change(ctx, "promoting "+id, func(prev uint64) raft.IndexFuture {
+		return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(m.Address), prev, n.cfg.RPCTimeout)
+	})
+}
+
+// Remove takes a member out. It refuses with ErrUnsafe when the live voters that
+// remain are no quorum of the remaining voters, and for the leader itself,
+// which must StepDown first.
+func (n *Node) Remove(ctx context.Context, id string) error {
+	m, ok := n.member(id)
+	if !ok {
+		return fmt.Errorf("removing %s: %w", id, ErrUnknownMember)
+	}
+	if id == n.cfg.ID {
+		return fmt.Errorf("removing %s, which leads: %w", id, ErrUnsafe)
+	}
+	if m.Voter {
+		if err := n.spare(id); err != nil {
+			return fmt.Errorf("removing %s: %w", id, err)
+		}
+	}
+	return n.change(ctx, "removing "+id, func(prev uint64) raft.IndexFuture {
+		return n.raft.RemoveServer(raft.ServerID(id), prev, n.cfg.RPCTimeout)
+	})
+}
+
+// Demote takes a member's vote, under the conditions of Remove. A duty promotes
+// it again when it is stable, unless Config.NoPromotion.
+func (n *Node) Demote(ctx context.Context, id string) error {
+	if _, ok := n.member(id); !ok {
+		return fmt.Errorf("demoting %s: %w", id, ErrUnknownMember)
+	}
+	if id == n.cfg.ID {
+		return fmt.Errorf("demoting %s, which leads: %w", id, ErrUnsafe)
+	}
+	if err := n.spare(id); err != nil {
+		return fmt.Errorf("demoting %s: %w", id, err)
+	}
+	return n.change(ctx, "demoting "+id, func(prev uint64) raft.IndexFuture {
+		return n.raft.DemoteVoter(raft.ServerID(id), prev, n.cfg.RPCTimeout)
+	})
+}
+
+// spare checks that the voters without id are led by a live quorum of them.
+func (n *Node) spare(id string) error {
+	voters, live := 0, 0
+	for _, m := range n.Members() {
+		if !m.Voter || m.ID == id {
+			continue
+		}
+		voters++
+		if n.live(m) {
+			live++
+		}
+	}
+	if live < voters/2+1 {
+		return fmt.Errorf("%d of %d remaining voters answer: %w", live, voters, ErrUnsafe)
+	}
+	return nil
+}
+
+// change makes one change of membership on top of the one this node knows as
+// the newest. It does not retry: the caller decided on a picture that may be over.
+func (n *Node) change(ctx context.Context, what string, do func(prev uint64) raft.IndexFuture) error {
+	if n.leadership.now().office == nil {
+		return fmt.Errorf("%s: %w", what, ErrNotLeader)
+	}
+	prev := n.roster.at()
+	done := make(chan error, 1)
+	n.spawn(func() { done <- do(prev).Error() })
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w: %w", what, fsm.ErrUnknown, context.Cause(ctx))
+	case <-n.stop:
+		return fmt.Errorf("%s: %w: %w", what, fsm.ErrUnknown, ErrClosed)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case codeOf(err) == ReplyNotLeader:
+		return fmt.Errorf("%s: %w: %w", what, ErrNotLeader, err)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
+		return fmt.Errorf("%s: %w: %w", what, fsm.ErrUnknown, err)
+	case n.roster.at() != prev:
+		return fmt.Errorf("%s: %w", what, ErrMembershipMoved)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/conclave-secrets/conclave/client"
+)
+
+func leaseCommand(inv *invocation) *cobra.Command {
+	return group("lease", "Grant, renew and end leases", "Grant, renew and end leases.",
+		leaseGrant(inv), leaseRenew(inv), leaseRevoke(inv), leaseLookup(inv), leaseList(inv))
+}
+
+// leaseView is a lease in JSON and YAML.
+type leaseView struct {
+	ID           string         `json:"id"`
+	State        string         `json:"state"`
+	IssuedAt     string         `json:"issued_at,omitempty"`
+	ExpiresAt    string         `json:"expires_at,omitempty"`
+	MaxExpiresAt string         `json:"max_expires_at,omitempty"`
+	Owner        string         `json:"owner,omitempty"`
+	Generation   uint64         `json:"generation"`
+	Data         map[string]any `json:"data,omitempty"`
+	Index        uint64         `json:"index"`
+}
+
+func viewLease(l client.Lease) leaseView {
+	return leaseView{l.ID, l.State, stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.MaxExpiresAt), l.Owner, l.Generation, dataView(l.Data), l.Index}
+}
+
+func (inv *invocation) renderLease(l client.Lease) error {
+	return inv.render(viewLease(l), func(out io.Writer) {
+		row(out, "id", l.ID)
+		row(out, "state", l.State)
+		row(out, "issued", shortStamp(l.IssuedAt))
+		row(out, "expires", shortStamp(l.ExpiresAt))
+		row(out, "expires at most", shortStamp(l.MaxExpiresAt))
+		row(out, "owner", cell(l.Owner))
+		row(out, "generation", l.Generation)
+		for _, name := range slices.Sorted(maps.Keys(l.Data)) {
+			row(out, "data "+printable(name), fieldCell(l.Data[name]))
+		}
+	})
+}
+
+func leaseGrant(inv *invocation) *cobra.Command {
+	var o writeFlags
+	var request client.LeaseRequest
+	cmd := &cobra.Command{
+		Use:   "grant PREFIX [FIELD...]",
+		Short: "Grant a lease under a prefix",
+		Long:  "Grant a lease under a prefix. It ends by itself unless it is renewed.\n\n" + fieldsHelp,
+		Args:  atLeast("PREFIX"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if request.TTL <= 0 || request.MaxTTL < 0 {
+				return usageError("Use durations such as --ttl 10m --max-ttl 24h.", "a lease needs a positive --ttl and no negative --max-ttl")
+			}
+			var err error
+			if request.Data, err = parseFields(args[1:], inv.in); err != nil {
+				return err
+			}
+			request.Prefix, request.WriteOptions = args[0], o.options()
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				lease, err := c.Leases.Grant(ctx, request)
+				if err != nil {
+					return err
+				}
+				return inv.renderLease(lease)
+			})
+		},
+	}
+	o.add(cmd)
+	cmd.Flags().DurationVar(&request.TTL, "ttl", time.Hour, "the lease ends after this `DURATION`")
+	cmd.Flags().DurationVar(&request.MaxTTL, "max-ttl", 0, "no renewal goes past this `DURATION` from now; 0: the server's bound")
+	cmd.Flags().StringVar(&request.Owner, "owner", "", "the lease with `ID`: when it ends, this one ends too")
+	return cmd
+}
+
+func leaseRenew(inv *invocation) *cobra.Command {
+	var o writeFlags
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "renew ID",
+		Short: "Move the end of a lease",
+		Args:  exactArgs("ID"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if ttl < 0 {
+				return usageError("", "--ttl %v is negative", ttl)
+			}
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				lease, err := c.Leases.Renew(ctx, args[0], ttl, o.options())
+				if err != nil {
+					return err
+				}
+				return inv.renderLease(lease)
+			})
+		},
+	}
+	o.add(cmd)
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "the lease ends `DURATION` from now; 0: what it was granted with")
+	return cmd
+}
+
+func leaseRevoke(inv *invocation) *cobra.Command {
+	var o writeFlags
+	var prefix bool
+	cmd := &cobra.Command{
+		Use:   "revoke ID",
+		Short: "End a lease and what it owns",
+		Long:  "End a lease and what it owns; with --prefix every lease under it.",
+		Args:  exactArgs("ID"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				revoke, what := c.Leases.Revoke, "revoked lease"
+				if prefix {
+					revoke, what = c.Leases.RevokePrefix, "revoked every lease under"
+				}
+				index, err := revoke(ctx, args[0], o.options())
+				if err != nil {
+					return err
+				}
+				return inv.renderDone(what, args[0], index)
+			})
+		},
+	}
+	o.add(cmd)
+	cmd.Flags().BoolVar(&prefix, "prefix", false, "ID is a prefix: end every lease under it")
+	return cmd
+}
+
+func leaseLookup(inv *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use:   "lookup ID",
+		Short: "Show a lease with its data",
+		Args:  exactArgs("ID"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				lease, err := c.Leases.Lookup(ctx, args[0], client.Consistency{})
+				if err != nil {
+					return err
+				}
+				return inv.renderLease(lease)
+			})
+		},
+	}
+}
+
+func leaseList(inv *invocation) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list [PREFIX]",
+		Short: "List leases under a prefix",
+		Args:  atMostOne,
+		RunE: func(_ *cobra.Command, args []string) error {
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				leases, index, err := allLeases(ctx, c, strings.Join(args, ""))
+				if err != nil {
+					return err
+				}
+				return inv.renderLeases(leases, index)
+			})
+		},
+	}
+}
+
+func (inv *invocation) renderLeases(leases []client.Lease, index uint64) error {
+	view := struct {
+		Leases []leaseView `json:"leases"`
+		Index  uint64      `json:"index"`
+	}{[]leaseView{}, index}
+	for _, l := range leases {
+		view.Leases = append(view.Leases, viewLease(l))
+	}
+	return inv.render(view, func(out io.Writer) {
+		row(out, "ID", "STATE", "EXPIRES", "OWNER")
+		for _, l := range leases {
+			row(out, l.ID, l.State, shortStamp(l.ExpiresAt), cell(l.Owner))
+		}
+	})
+}
+
+// allLeases reads page after page; index is that of the first.
+func allLeases(ctx context.Context, c *client.Client, prefix string) (leases []client.Lease, index uint64, err error) {
+	var o client.ListOptions
+	for {
+		page, err := c.Leases.List(ctx, prefix, o)
+		if err != nil {
+			return nil, 0, err
+		}
+		if index == 0 {
+			index = page.Index
+		}
+		leases = append(leases, page.Leases...)
+		if !page.More || len(page.Leases) == 0 {
+			return leases, index, nil
+		}
+		o.After = page.Leases[len(page.Leases)-1].ID
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/conclave-secrets/conclave/server"
+)
+
+func serverCommand(inv *invocation) *cobra.Command {
+	var file string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a node",
+		Long: `Run a node until SIGINT or SIGTERM.
+
+Each setting is a flag, a variable (--api-address is CONCLAVE_API_ADDRESS) and
+a key in the file of --config (address in the block api). A flag wins over a
+variable, a variable over the file, the file over the default.`,
+		Example: `  conclave server --config /etc/conclave/node.hcl --check
+  conclave server --data-dir /var/lib/conclave
+  CONCLAVE_JOIN_TOKEN=… conclave server --data-dir /var/lib/conclave --join node1:8210`,
+		Args: exactArgs(),
+	}
+	cmd.Flags().StringVar(&file, "config", "", "HCL `FILE` with settings (env CONCLAVE_CONFIG)")
+	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and exit: 0 good, 1 not")
+	for _, s := range settings {
+		usage := "`" + s.value + "`: " + s.usage
+		if s.list {
+			cmd.Flags().StringSlice(s.flag(), nil, usage)
+		} else {
+			cmd.Flags().String(s.flag(), "", usage)
+		}
+	}
+	complete(cmd, "log-level", "debug", "info", "warn", "error")
+	complete(cmd, "log-format", "text", "json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if file == "" {
+			file, _ = inv.env("CONCLAVE_CONFIG")
+		}
+		cfg, err := sources{file: file, env: inv.env, flags: givenFlags(cmd.Flags()), readFile: readFileNamed}.load()
+		if err != nil {
+			return &failure{exitUsage, fmt.Errorf("configuring the server: %w", err), "See 'conclave server --help' for the settings; try again with --check."}
+		}
+		if check {
+			return inv.render(map[string]bool{"valid": true}, func(out io.Writer) { row(out, "The configuration is valid.") })
+		}
+		return runServer(cfg, newLogger(cfg.Log, inv.err))
+	}
+	return cmd
+}
+
+// givenFlags returns the settings on the command line by flag.
+func givenFlags(flags *pflag.FlagSet) map[string]string {
+	out := map[string]string{}
+	for _, s := range settings {
+		f := flags.Lookup(s.flag())
+		if f == nil || !f.Changed {
+			continue
+		}
+		out[s.flag()] = f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			out[s.flag()] = strings.Join(list.GetSlice(), ",")
+		}
+	}
+	return out
+}
+
+func newLogger(cfg server.LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo // Validate lets nothing else through
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// serverFailure is why a node could not start or go on.
+func serverFailure(activity string, err error) error {
+	var wrong *server.SettingError
+	if errors.As(err, &wrong) {
+		return &failure{exitUsage, fmt.Errorf("%s: %w", activity, err), "See 'conclave server --help' for the settings."}
+	}
+	return &failure{exitServer, fmt.Errorf("%s: %w", activity, err), ""}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/conclave-secrets/conclave/server"
+)
+
+// A setting is one field of server.Config by the three names under which it can
+// be set. "api.address" in a file is --api-address as a flag and
+// CONCLAVE_API_ADDRESS in the environment.
+type setting struct {
+	key    string
+	value  string // what the value looks like, for the help
+	usage  string
+	set    func(*server.Config, string) error
+	noFile bool // not in a file
+	rename string
+	list   bool
+}
+
+func (s setting) flag() string {
+	if s.rename != "" {
+		return s.rename
+	}
+	return strings.NewReplacer(".", "-", "_", "-").Replace(s.key)
+}
+
+func (s setting) env() string {
+	return "CONCLAVE_" + strings.ToUpper(strings.ReplaceAll(s.flag(), "-", "_"))
+}
+
+// settings is the whole list, in the order of the help.
+var settings = []setting{
+	{key: "data_dir", value: "DIR", usage: "keep everything here (required)", set: text(func(c *server.Config) *string { return &c.DataDir })},
+	{key: "node_name", value: "NAME", usage: "what operators call this node (default: its id)", set: text(func(c *server.Config) *string { return &c.NodeName })},
+	{key: "api.address", value: "HOST:PORT", usage: "listen here for clients, gRPC (default 127.0.0.1:8210)", set: text(func(c *server.Config) *string { return &c.API.Address })},
+	{key: "api.advertise", value: "HOST:PORT", usage: "where clients reach this node (default: api.address)", set: text(func(c *server.Config) *string { return &c.API.Advertise })},
+	{key: "api.tls_cert_file", value: "FILE", usage: "certificate to use instead of the cluster's own", set: text(func(c *server.Config) *string { return &c.API.TLSCertFile })},
+	{key: "api.tls_key_file", value: "FILE", usage: "key of that certificate", set: text(func(c *server.Config) *string { return &c.API.TLSKeyFile })},
+	{key: "peer.address", value: "HOST:PORT", usage: "listen here for other nodes (default 127.0.0.1:8201)", set: text(func(c *server.Config) *string { return &c.Peer.Address })},
+	{key: "peer.advertise", value: "HOST:PORT", usage: "where other nodes reach this one (default: peer.address)", set: text(func(c *server.Config) *string { return &c.Peer.Advertise })},
+	{key: "gossip.address", value: "HOST:PORT", usage: "listen here for discovery, TCP and UDP (default 127.0.0.1:8202)", set: text(func(c *server.Config) *string { return &c.Gossip.Address })},
+	{key: "gossip.advertise", value: "HOST:PORT", usage: "where discovery reaches this node (default: gossip.address)", set: text(func(c *server.Config) *string { return &c.Gossip.Advertise })},
+	{key: "join.addresses", rename: "join", list: true, value: "HOST:PORT", usage: "join the cluster of these unsealed nodes, by their API addresses; repeated or separated by commas", set: setJoinAddresses},
+	{key: "join.token", rename: "join-token", noFile: true, value: "TOKEN", usage: "the token of 'conclave operator join-token'; it shows in process lists, so prefer the environment or a file", set: func(c *server.Config, v string) error { c.Join.Token = server.JoinToken(v); return nil }},
+	{key: "join.token_file", value: "FILE", usage: "read the join token from here", set: text(func(c *server.Config) *string { return &c.Join.TokenFile })},
+	{key: "limits.max_value_bytes", value: "N", usage: "refuse larger secrets (default 1048576)", set: number(func(c *server.Config) *int { return &c.Limits.MaxValueBytes })},
+	{key: "limits.max_path_bytes", value: "N", usage: "refuse longer paths (default 1024)", set: number(func(c *server.Config) *int { return &c.Limits.MaxPathBytes })},
+	{key: "limits.max_in_flight", value: "N", usage: "refuse more calls at a time (default 4096)", set: number(func(c *server.Config) *int { return &c.Limits.MaxInFlight })},
+	{key: "raft.heartbeat", value: "DURATION", usage: "patience with a silent leader (default 500ms)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.Heartbeat })},
+	{key: "raft.election", value: "DURATION", usage: "patience of a candidate (default: raft.heartbeat)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.Election })},
+	{key: "raft.snapshot_threshold", value: "N", usage: "entries between snapshots (default 8192)", set: setSnapshotThreshold},
+	{key: "raft.promote_after", value: "DURATION", usage: "a caught-up node is stable this long before it votes (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.PromoteAfter })},
+	{key: "log.level", value: "LEVEL", usage: "debug, info, warn or error (default info)", set: text(func(c *server.Config) *string { return &c.Log.Level })},
+	{key: "log.format", value: "FORMAT", usage: "text or json (default text)", set: text(func(c *server.Config) *string { return &c.Log.Format })},
+	{key: "shutdown_timeout", value: "DURATION", usage: "bound of a clean stop (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.ShutdownTimeout })},
+}
+
+func text(field func(*server.Config) *string) func(*server.Config, string) error {
+	return func(c *server.Config, v string) error { *field(c) = v; return nil }
+}
+
+func number(field func(*server.Config) *int) func(*server.Config, string) error {
+	return func(c *server.Config, v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 1 || n > math.MaxInt32 {
+			return errors.New("must be a number from 1 on")
+		}
+		*field(c) = int(n)
+		return nil
+	}
+}
+
+func duration(field func(*server.Config) *time.Duration) func(*server.Config, string) error {
+	return func(c *server.Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d <= 0 {
+			return errors.New(`must be a duration such as "500ms" or "10s"`)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func setSnapshotThreshold(c *server.Config, v string) error {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil || n == 0 {
+		return errors.New("must be a number from 1 on")
+	}
+	c.Raft.SnapshotThreshold = n
+	return nil
+}
+
+func setJoinAddresses(c *server.Config, v string) error {
+	c.Join.Addresses = nil
+	for a := range strings.SplitSeq(v, ",") {
+		if a = strings.TrimSpace(a); a != "" {
+			c.Join.Addresses = append(c.Join.Addresses, a)
+		}
+	}
+	return nil
+}
+
+// sources are the places that settings come from, weakest first: file,
+// environment, flags.
+type sources struct {
+	file     string // empty: none
+	env      func(string) (string, bool)
+	flags    map[string]string // by flag, only those given
+	readFile func(string) ([]byte, error)
+}
+
+// load merges all sources into one validated configuration. Every mistake is
+// reported, each with its place.
+func (s sources) load() (server.Config, error) {
+	var cfg server.Config
+	origins := map[string]string{}
+	var mistakes []error
+	note := func(key, origin string, err error) {
+		origins[key] = origin
+		if err != nil {
+			mistakes = append(mistakes, &server.SettingError{Key: key, Problem: err.Error(), Origin: origin})
+		}
+	}
+	if s.file != "" {
+		values, err := readConfigFile(s.file, s.readFile)
+		if err != nil {
+			return cfg, err
+		}
+		for _, v := range values {
+			note(v.setting.key, v.place, v.setting.set(&cfg, v.text))
+		}
+	}
+	for _, each := range settings {
+		if v, ok := s.env(each.env()); ok && v != "" {
+			note(each.key, "environment "+each.env(), each.set(&cfg, v))
+		}
+		if v, ok := s.flags[each.flag()]; ok {
+			note(each.key, "flag --"+each.flag(), each.set(&cfg, v))
+		}
+	}
+	// A token on a stronger level replaces one of either form on a weaker.
+	if from := origins["join.token"]; from != "" && cfg.Join.TokenFile != "" && strength(from) > strength(origins["join.token_file"]) {
+		cfg.Join.TokenFile = ""
+	} else if from := origins["join.token_file"]; from != "" && cfg.Join.Token != "" && strength(from) > strength(origins["join.token"]) {
+		cfg.Join.Token = ""
+	}
+	if len(mistakes) > 0 {
+		return cfg, errors.Join(mistakes...)
+	}
+	cfg.Defaults()
+	return cfg, withOrigins(cfg.Validate(), origins)
+}
+
+// strength orders origins: file, environment, flag.
+func strength(origin string) int {
+	switch {
+	case strings.HasPrefix(origin, "flag "):
+		return 2
+	case strings.HasPrefix(origin, "environment "):
+		return 1
+	}
+	return 0
+}
+
+// withOrigins tells for each wrong setting where its value came from.
+func withOrigins(err error, origins map[string]string) error {
+	if err == nil {
+		return nil
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range many.Unwrap() {
+			out = append(out, withOrigins(e, origins))
+		}
+		return errors.Join(out...)
+	}
+	var wrong *server.SettingError
+	if errors.As(err, &wrong) && wrong.Origin == "" {
+		placed := *wrong
+		placed.Origin = origins[wrong.Key]
+		return &placed
+	}
+	return err
+}
+
+// readFileNamed reads a file and keeps the reason short.
+func readFileNamed(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	return b, nil
+}

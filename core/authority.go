@@ -1,0 +1,161 @@
+package core
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-secrets/conclave/fsm"
+	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// An Authority signs the certificates of a cluster's nodes. Its key lies sealed
+// in the ledger, so any unsealed node can sign and a stolen disk cannot.
+type Authority struct {
+	Certificate *x509.Certificate
+	// GossipKey encrypts the gossip between nodes; each member is given it.
+	GossipKey []byte
+
+	key  crypto.Signer
+	rand io.Reader
+}
+
+const (
+	authorityLife = 20 * 365 * 24 * time.Hour
+	nodeLife      = 5 * 365 * 24 * time.Hour
+	// clockSlack lets a certificate be valid on nodes whose clocks are behind.
+	clockSlack = time.Hour
+)
+
+// authorityKey is the record of the authority: a fixed key in its space, with a
+// sealed value.
+var authorityKey = fsm.Key{byte(spaceAuthority), 1}
+
+// NodeName is the name in a node's certificate. Other nodes expect it, whatever
+// the node's address.
+func NodeName(nodeID string) string { return nodeID + ".node.conclave" }
+
+func newAuthority(rand io.Reader, cluster seal.ClusterID, now time.Time) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)
+	if err != nil {
+		return nil, fmt.Errorf("making the authority's key: %w", err)
+	}
+	a := &Authority{key: key, rand: rand, GossipKey: make([]byte, 32)}
+	if _, err := io.ReadFull(rand, a.GossipKey); err != nil {
+		return nil, fmt.Errorf("drawing the gossip key: %w", err)
+	}
+	serial, err := newSerial(rand)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "Conclave cluster " + cluster.String()},
+		NotBefore: now.Add(-clockSlack), NotAfter: now.Add(authorityLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("making the authority's certificate: %w", err)
+	}
+	a.Certificate, err = x509.ParseCertificate(der)
+	return a, err
+}
+
+func newSerial(rand io.Reader) (*big.Int, error) {
+	raw := make([]byte, 16)
+	if _, err := io.ReadFull(rand, raw); err != nil {
+		return nil, fmt.Errorf("drawing a serial number: %w", err)
+	}
+	raw[0] &= 0x7f // positive, as RFC 5280 wants it
+	return new(big.Int).SetBytes(raw), nil
+}
+
+// put stages the authority's record.
+func (a *Authority) put(t *tx) error {
+	key, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		return fmt.Errorf("encoding the authority's key: %w", err)
+	}
+	value, err := proto.Marshal(&storev1.Authority{CertificateDer: a.Certificate.Raw, PrivateKeyPkcs8: key, GossipKey: a.GossipKey})
+	if err != nil {
+		return fmt.Errorf("encoding the authority: %w", err)
+	}
+	return t.putRecord(authorityKey, value, nil)
+}
+
+// authority reads the cluster's authority.
+func (t *tx) authority(rand io.Reader) (*Authority, error) {
+	_, value, err := t.record(authorityKey)
+	if err != nil {
+		return nil, err
+	}
+	var kept storev1.Authority
+	if err := proto.Unmarshal(value, &kept); err != nil {
+		return nil, fmt.Errorf("reading the authority: %w", err)
+	}
+	cert, err := x509.ParseCertificate(kept.CertificateDer)
+	if err != nil {
+		return nil, fmt.Errorf("reading the authority's certificate: %w", err)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(kept.PrivateKeyPkcs8)
+	if err != nil {
+		return nil, errors.New("reading the authority's key: it does not parse")
+	}
+	key, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("reading the authority's key: it cannot sign")
+	}
+	return &Authority{Certificate: cert, GossipKey: kept.GossipKey, key: key, rand: rand}, nil
+}
+
+// PEM returns the authority's certificate for clients and nodes to trust.
+func (a *Authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw})
+}
+
+// Sign returns a certificate, in PEM, for the node with the given id and public
+// key: for its peers under its NodeName, for clients under the hosts of the
+// addresses that it is reached at.
+func (a *Authority) Sign(nodeID string, public crypto.PublicKey, addresses []string, now time.Time) ([]byte, error) {
+	serial, err := newSerial(a.rand)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: nodeID},
+		NotBefore: now.Add(-clockSlack), NotAfter: now.Add(nodeLife),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		DNSNames:    []string{NodeName(nodeID), "localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, address := range addresses {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil || host == "" {
+			continue // an address without a host adds no name
+		}
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	der, err := x509.CreateCertificate(a.rand, template, a.Certificate, public, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("signing the certificate of node %s: %w", nodeID, err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}

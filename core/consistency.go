@@ -1,0 +1,78 @@
+package core
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/conclave-secrets/conclave/fsm"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+)
+
+// views opens views that are as fresh as a request demands.
+type views struct {
+	ledger Ledger
+	clock  Clock
+
+	mu        sync.Mutex
+	confirmed uint64        // an index that was current …
+	asOf      time.Duration // … at this moment of the monotonic clock
+	known     bool
+}
+
+// open returns a view for the given options; nil means linearizable.
+func (v *views) open(ctx context.Context, o *conclavev1.ReadOptions) (*fsm.View, error) {
+	switch o.GetConsistency() {
+	case conclavev1.Consistency_CONSISTENCY_LOCAL:
+		return v.ledger.View()
+	case conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX:
+		return v.at(ctx, o.GetAtLeastIndex())
+	case conclavev1.Consistency_CONSISTENCY_BOUNDED:
+		age := o.GetMaxAge().AsDuration()
+		if age <= 0 {
+			return nil, refuse(conclavev1.Reason_REASON_INVALID, "bounded consistency needs a max_age above zero", "")
+		}
+		if index, ok := v.recent(age); ok {
+			return v.at(ctx, index)
+		}
+	case conclavev1.Consistency_CONSISTENCY_UNSPECIFIED, conclavev1.Consistency_CONSISTENCY_LINEARIZABLE:
+	default:
+		return nil, refuse(conclavev1.Reason_REASON_INVALID, "unknown consistency level", "")
+	}
+	index, err := v.confirm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v.at(ctx, index)
+}
+
+// at returns a view at index or later.
+func (v *views) at(ctx context.Context, index uint64) (*fsm.View, error) {
+	if err := v.ledger.WaitApplied(ctx, index); err != nil {
+		return nil, err
+	}
+	return v.ledger.View()
+}
+
+// confirm asks the quorum for an index and remembers it with the moment at
+// which the question was put: the answer is current as of then, not of now.
+func (v *views) confirm(ctx context.Context) (uint64, error) {
+	asked := v.clock.Monotonic()
+	index, err := v.ledger.ReadIndex(ctx)
+	if err != nil {
+		return 0, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.known || asked > v.asOf {
+		v.confirmed, v.asOf, v.known = max(index, v.confirmed), asked, true
+	}
+	return index, nil
+}
+
+// recent returns an index that was current at most age ago.
+func (v *views) recent(age time.Duration) (uint64, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.confirmed, v.known && v.clock.Monotonic()-v.asOf <= age
+}

@@ -1,0 +1,316 @@
+package core
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/fsm"
+	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// Leases answers the calls of the Leases service. A lease's id is a path: the
+// prefix that the caller chose and a random last segment.
+type Leases struct{ pipeline *Pipeline }
+
+// NewLeases returns the lease calls on a pipeline.
+func NewLeases(p *Pipeline) *Leases { return &Leases{p} }
+
+const (
+	maxLeaseBytes  = 64 << 10 // encoded payload of a lease
+	maxLeaseListed = 1000
+)
+
+func (t *tx) leaseKey(id string) (fsm.Key, error) {
+	p, err := engine.ParsePath(id, 0)
+	if err != nil {
+		return nil, err
+	}
+	return t.barrier.Blind(spaceLease, p)
+}
+
+// usableLease reads a lease that is alive, with all its owners.
+func (t *tx) usableLease(id string) (fsm.Key, *fsm.Lease, error) {
+	key, err := t.leaseKey(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, usable, err := t.view.Lease(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !usable && (l == nil || l.State != fsm.LeaseRevoking) {
+		return nil, nil, refuse(conclavev1.Reason_REASON_NOT_FOUND, "no such lease, or it has ended", "")
+	}
+	return key, l, nil
+}
+
+// describe turns a row into what callers see; the payload comes separately.
+func describe(id string, l *fsm.Lease) *conclavev1.Lease {
+	out := &conclavev1.Lease{
+		Id: id, State: l.State.String(), Generation: l.Generation, Ttl: durationpb.New(l.TTL),
+		IssuedAt: timestamppb.New(l.Issued.Time()), ExpiresAt: timestamppb.New(l.Expires.Time()),
+	}
+	if l.MaxExpires != 0 {
+		out.MaxExpiresAt = timestamppb.New(l.MaxExpires.Time())
+		out.MaxTtl = durationpb.New(time.Duration(l.MaxExpires - l.Issued))
+	}
+	return out
+}
+
+// open fills in the sealed part of a lease.
+func (t *tx) open(key fsm.Key, l *fsm.Lease, out *conclavev1.Lease) error {
+	raw, err := t.barrier.Open(seal.TableLease, key, 0, l.Value)
+	if err != nil {
+		return err
+	}
+	var data storev1.LeaseData
+	if err := proto.Unmarshal(raw, &data); err != nil {
+		return fmt.Errorf("reading a lease: %w", err)
+	}
+	out.Owner, out.Data = data.Owner, data.Data
+	return nil
+}
+
+// Grant creates a lease.
+func (s *Leases) Grant(ctx context.Context, c Caller, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
+	return call(ctx, s.pipeline, c, method[*conclavev1.GrantLeaseRequest, *conclavev1.GrantLeaseResponse]{
+		name: conclavev1.Leases_Grant_FullMethodName, writes: true,
+		lane:   func(*conclavev1.GrantLeaseRequest) string { return "lease/" + r.Write.GetIdempotencyKey() },
+		handle: s.grant,
+		finish: func(resp *conclavev1.GrantLeaseResponse, done engine.Commit) {
+			resp.Index = done.Index
+			settleLease(resp.Lease, done.Time)
+		},
+	}, r)
+}
+
+func (s *Leases) grant(t *tx, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
+	ttl, maxTTL := r.Ttl.AsDuration(), r.MaxTtl.AsDuration()
+	switch {
+	case ttl <= 0:
+		return nil, &engine.InvalidError{Why: "a lease needs a ttl above zero"}
+	case ttl > fsm.MaxTTL || maxTTL > fsm.MaxTTL:
+		return nil, &engine.InvalidError{Why: "the ttl of a lease is above 100 years"}
+	case maxTTL < 0:
+		return nil, &engine.InvalidError{Why: "max_ttl must not be negative"}
+	case maxTTL > 0 && ttl > maxTTL:
+		return nil, &engine.InvalidError{Why: "ttl is above max_ttl"}
+	}
+	id, err := s.newID(r.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	key, err := t.leaseKey(id)
+	if err != nil {
+		return nil, err
+	}
+	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive}
+	if r.Owner != "" {
+		ownerKey, owner, err := t.usableLease(r.Owner)
+		if err != nil {
+			return nil, err
+		}
+		if owner.Depth >= fsm.MaxLeaseDepth {
+			return nil, &engine.InvalidError{Why: fmt.Sprintf("more than %d leases would own one another", fsm.MaxLeaseDepth)}
+		}
+		op.Lease = ownerKey
+	}
+	if op.Value, err = t.sealLease(key, &storev1.LeaseData{Id: id, Owner: r.Owner, Data: r.Data}); err != nil {
+		return nil, err
+	}
+	t.stage(op)
+	lease := &conclavev1.Lease{Id: id, State: fsm.LeaseActive.String(), Generation: 1, Owner: r.Owner, Data: r.Data, Ttl: r.Ttl}
+	if maxTTL > 0 {
+		lease.MaxTtl = r.MaxTtl
+	}
+	return &conclavev1.GrantLeaseResponse{Lease: lease}, nil
+}
+
+func (t *tx) sealLease(key fsm.Key, data *storev1.LeaseData) ([]byte, error) {
+	raw, err := proto.Marshal(data)
+	if err != nil {
+		return nil, &engine.InvalidError{Why: "the data of the lease cannot be encoded"}
+	}
+	if len(raw) > maxLeaseBytes {
+		return nil, &engine.TooLargeError{What: "lease", Bytes: len(raw), Limit: maxLeaseBytes}
+	}
+	return t.barrier.Seal(seal.TableLease, key, 0, raw)
+}
+
+// newID draws the id of a lease below prefix.
+func (s *Leases) newID(prefix string) (string, error) {
+	p, err := engine.ParsePath(strings.TrimSuffix(prefix, "/"), 0)
+	if err != nil {
+		return "", err
+	}
+	raw := make([]byte, 15)
+	if _, err := io.ReadFull(s.pipeline.rand, raw); err != nil {
+		return "", fmt.Errorf("drawing a lease id: %w", err)
+	}
+	return p.String() + "/" + strings.ToLower(tokenLetters.EncodeToString(raw)), nil
+}
+
+// Renew extends a lease from now, within its maximum.
+func (s *Leases) Renew(ctx context.Context, c Caller, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
+	return call(ctx, s.pipeline, c, method[*conclavev1.RenewLeaseRequest, *conclavev1.RenewLeaseResponse]{
+		name: conclavev1.Leases_Renew_FullMethodName, writes: true,
+		lane:   func(r *conclavev1.RenewLeaseRequest) string { return "lease/" + r.Id },
+		handle: renew,
+		finish: func(resp *conclavev1.RenewLeaseResponse, done engine.Commit) {
+			resp.Index = done.Index
+			extend(resp.Lease, done.Time)
+		},
+	}, r)
+}
+
+func renew(t *tx, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
+	if r.Ttl.AsDuration() < 0 || r.Ttl.AsDuration() > fsm.MaxTTL {
+		return nil, &engine.InvalidError{Why: "the ttl of a renewal must lie between 0 and 100 years"}
+	}
+	key, l, err := t.usableLease(r.Id)
+	if err != nil {
+		return nil, err
+	}
+	if l.State != fsm.LeaseActive {
+		return nil, refuse(conclavev1.Reason_REASON_LEASE_EXPIRED, "the lease is "+l.State.String()+" and cannot be renewed", "grant a new one")
+	}
+	t.guard(fsm.Guard{Kind: fsm.GuardLease, Key: key, Number: l.Generation, State: l.State})
+	t.stage(fsm.Operation{Kind: fsm.OpRenewLease, Key: key, TTL: r.Ttl.AsDuration()})
+	out := describe(r.Id, l)
+	out.Generation++
+	if ttl := r.Ttl.AsDuration(); ttl > 0 {
+		out.Ttl = durationpb.New(ttl)
+	}
+	return &conclavev1.RenewLeaseResponse{Lease: out}, t.open(key, l, out)
+}
+
+// settleLease dates a lease that was granted at now.
+func settleLease(l *conclavev1.Lease, now time.Time) {
+	l.IssuedAt = timestamppb.New(now)
+	if l.MaxTtl != nil {
+		l.MaxExpiresAt = timestamppb.New(now.Add(l.MaxTtl.AsDuration()))
+	}
+	extend(l, now)
+}
+
+// extend sets the expiry of a lease that was granted or renewed at now, as the
+// state machine does.
+func extend(l *conclavev1.Lease, now time.Time) {
+	at := now.Add(l.Ttl.AsDuration())
+	if limit := l.MaxExpiresAt; limit != nil && at.After(limit.AsTime()) {
+		at = limit.AsTime()
+	}
+	l.ExpiresAt = timestamppb.New(at)
+}
+
+// Revoke ends a lease and what it owns, or every lease below a prefix.
+func (s *Leases) Revoke(ctx context.Context, c Caller, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
+	return call(ctx, s.pipeline, c, method[*conclavev1.RevokeLeaseRequest, *conclavev1.RevokeLeaseResponse]{
+		name: conclavev1.Leases_Revoke_FullMethodName, writes: true,
+		lane:   func(r *conclavev1.RevokeLeaseRequest) string { return "lease/" + r.Id },
+		handle: revoke,
+		finish: func(resp *conclavev1.RevokeLeaseResponse, done engine.Commit) { resp.Index = done.Index },
+	}, r)
+}
+
+func revoke(t *tx, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
+	op := fsm.Operation{Kind: fsm.OpRevokeLease}
+	var err error
+	if r.Prefix {
+		var p engine.Path
+		if p, err = engine.ParsePath(strings.TrimSuffix(r.Id, "/"), 0); err == nil {
+			op.Kind = fsm.OpRevokePrefix
+			op.Key, err = t.barrier.BlindPrefix(spaceLease, p)
+		}
+	} else {
+		op.Key, _, err = t.usableLease(r.Id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.stage(op)
+	return &conclavev1.RevokeLeaseResponse{}, nil
+}
+
+// Lookup describes a lease.
+func (s *Leases) Lookup(ctx context.Context, c Caller, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
+	return call(ctx, s.pipeline, c, method[*conclavev1.LookupLeaseRequest, *conclavev1.LookupLeaseResponse]{
+		name: conclavev1.Leases_Lookup_FullMethodName,
+		handle: func(t *tx, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
+			key, l, err := t.usableLease(r.Id)
+			if err != nil {
+				return nil, err
+			}
+			out := describe(r.Id, l)
+			return &conclavev1.LookupLeaseResponse{Lease: out}, t.open(key, l, out)
+		},
+		finish: func(resp *conclavev1.LookupLeaseResponse, done engine.Commit) { resp.Index = done.Index },
+	}, r)
+}
+
+// List lists the leases below a prefix, without their data.
+func (s *Leases) List(ctx context.Context, c Caller, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
+	return call(ctx, s.pipeline, c, method[*conclavev1.ListLeasesRequest, *conclavev1.ListLeasesResponse]{
+		name:   conclavev1.Leases_List_FullMethodName,
+		handle: list,
+		finish: func(resp *conclavev1.ListLeasesResponse, done engine.Commit) { resp.Index = done.Index },
+	}, r)
+}
+
+func list(t *tx, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
+	dir, err := engine.ParseDirectory(r.Prefix, 0)
+	if err != nil {
+		return nil, err
+	}
+	prefix, err := t.barrier.BlindPrefix(spaceLease, dir)
+	if err != nil {
+		return nil, err
+	}
+	limit := int(min(r.Limit, maxLeaseListed))
+	if limit == 0 {
+		limit = maxLeaseListed
+	}
+	keys, err := t.view.Keys(fsm.Leases, prefix)
+	if err != nil {
+		return nil, err
+	}
+	found := newPage(r.After, limit, (*conclavev1.Lease).GetId)
+	for keys.Next() {
+		l, err := t.listed(keys.Key())
+		if err != nil {
+			return nil, firstError(err, keys.Close())
+		}
+		if l != nil {
+			found.add(l)
+		}
+	}
+	if err := keys.Close(); err != nil {
+		return nil, err
+	}
+	resp := &conclavev1.ListLeasesResponse{}
+	resp.Leases, resp.More = found.done()
+	return resp, nil
+}
+
+// listed describes the lease at key, or nothing if it has ended.
+func (t *tx) listed(key fsm.Key) (*conclavev1.Lease, error) {
+	l, usable, err := t.view.Lease(key)
+	if err != nil || l == nil || (!usable && l.State != fsm.LeaseRevoking) {
+		return nil, err
+	}
+	segments, err := t.barrier.Unblind(spaceLease, key)
+	if err != nil {
+		return nil, err
+	}
+	return describe(engine.Path(segments).String(), l), nil
+}

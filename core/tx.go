@@ -1,0 +1,311 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// tx is a transaction on a view: it opens what it reads, seals what is staged,
+// and guards the one with the other. It implements engine.Tx for one mount.
+// One goroutine; it lives as long as its view.
+type tx struct {
+	view    *fsm.View
+	barrier *seal.Barrier
+	mount   string
+	writes  bool // reads of a transaction that writes nothing need no guard
+
+	batch   fsm.Batch
+	guarded map[string]bool // by kind and key
+}
+
+func newTx(view *fsm.View, barrier *seal.Barrier, writes bool) *tx {
+	return &tx{view: view, barrier: barrier, writes: writes}
+}
+
+// on returns t for the mount with the given id.
+func (t *tx) on(mount string) *tx {
+	t.mount = mount
+	return t
+}
+
+func (t *tx) Now() time.Time { return t.view.Time().Time() }
+
+// guard adds a condition once and returns its place, -1 if it was there already
+// or is not needed.
+func (t *tx) guard(g fsm.Guard) int {
+	if !t.writes {
+		return -1
+	}
+	name := string(rune(g.Kind)) + string(g.Key)
+	if t.guarded[name] {
+		return -1
+	}
+	if t.guarded == nil {
+		t.guarded = map[string]bool{}
+	}
+	t.guarded[name] = true
+	t.batch.Guards = append(t.batch.Guards, g)
+	return len(t.batch.Guards) - 1
+}
+
+func (t *tx) stage(op fsm.Operation) { t.batch.Operations = append(t.batch.Operations, op) }
+
+// name blinds a path of the mount.
+func (t *tx) name(p engine.Path) (fsm.Key, error) {
+	return t.barrier.BlindPrefix(spaceSecret, append([]string{t.mount}, p...))
+}
+
+// record reads the record at key, guards it and opens its value.
+func (t *tx) record(key fsm.Key) (*fsm.Record, []byte, error) {
+	r, err := t.view.Record(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r == nil {
+		t.guard(fsm.Guard{Kind: fsm.GuardRecord, Key: key})
+		return nil, nil, nil
+	}
+	t.guard(fsm.Guard{Kind: fsm.GuardRecord, Key: key, Revision: r.Revision})
+	value, err := t.barrier.Open(seal.TableRecord, key, 0, r.Value)
+	return r, value, err
+}
+
+// putRecord stages a record, sealed, owned by lease unless that is nil.
+func (t *tx) putRecord(key fsm.Key, value []byte, lease fsm.Key) error {
+	sealed, err := t.barrier.Seal(seal.TableRecord, key, 0, value)
+	if err != nil {
+		return err
+	}
+	t.stage(fsm.Operation{Kind: fsm.OpPutRecord, Key: key, Value: sealed, Lease: lease})
+	return nil
+}
+
+// Record implements engine.Tx.
+func (t *tx) Record(p engine.Path) ([]byte, error) {
+	key, err := t.name(p)
+	if err != nil {
+		return nil, err
+	}
+	_, value, err := t.record(key)
+	return value, err
+}
+
+// PutRecord implements engine.Tx.
+func (t *tx) PutRecord(p engine.Path, value []byte) error {
+	key, err := t.name(p)
+	if err != nil {
+		return err
+	}
+	return t.putRecord(key, value, nil)
+}
+
+// DeleteRecord implements engine.Tx.
+func (t *tx) DeleteRecord(p engine.Path) error {
+	key, err := t.name(p)
+	if err == nil {
+		t.stage(fsm.Operation{Kind: fsm.OpDeleteRecord, Key: key})
+	}
+	return err
+}
+
+// head reads the head of a secret and guards it.
+func (t *tx) head(key fsm.Key) (*fsm.Head, error) {
+	h, err := t.view.Head(key)
+	if err != nil {
+		return nil, err
+	}
+	g := fsm.Guard{Kind: fsm.GuardHead, Key: key}
+	if h != nil {
+		g.Number, g.Revision = h.Current, h.Revision
+	}
+	t.guard(g)
+	return h, nil
+}
+
+// Head implements engine.Tx.
+func (t *tx) Head(p engine.Path) (*engine.Head, error) {
+	key, err := t.name(p)
+	if err != nil {
+		return nil, err
+	}
+	h, err := t.head(key)
+	if err != nil || h == nil {
+		return nil, err
+	}
+	return &engine.Head{Current: h.Current, Oldest: h.Oldest, Keep: h.Keep,
+		Created: wall(h.Created), Updated: wall(h.Updated)}, nil
+}
+
+// Version implements engine.Tx. The head guards it: every change of a version
+// changes the head's revision.
+func (t *tx) Version(p engine.Path, n uint64) (*engine.Version, error) {
+	key, err := t.name(p)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.head(key); err != nil {
+		return nil, err
+	}
+	v, err := t.view.Version(key, n)
+	if err != nil || v == nil {
+		return nil, err
+	}
+	out := &engine.Version{Created: wall(v.Created), DeletedAt: wall(v.DeletedAt),
+		Deleted: v.Deleted(t.view.Time()), Destroyed: v.Destroyed}
+	if out.Deleted || out.Destroyed {
+		return out, nil
+	}
+	out.Value, err = t.barrier.Open(seal.TableVersion, key, n, v.Value)
+	return out, err
+}
+
+// AppendVersion implements engine.Tx.
+func (t *tx) AppendVersion(p engine.Path, value []byte, ttl time.Duration) (uint64, error) {
+	key, err := t.name(p)
+	if err != nil {
+		return 0, err
+	}
+	h, err := t.head(key)
+	if err != nil {
+		return 0, err
+	}
+	n := uint64(1)
+	if h != nil {
+		n = h.Current + 1
+	}
+	sealed, err := t.barrier.Seal(seal.TableVersion, key, n, value)
+	if err != nil {
+		return 0, err
+	}
+	t.stage(fsm.Operation{Kind: fsm.OpAppendVersion, Key: key, Number: n, Value: sealed, TTL: ttl})
+	return n, nil
+}
+
+// ChangeVersions implements engine.Tx.
+func (t *tx) ChangeVersions(p engine.Path, change engine.Change, numbers []uint64) error {
+	key, err := t.name(p)
+	if err != nil {
+		return err
+	}
+	kinds := map[engine.Change]fsm.OperationKind{engine.Delete: fsm.OpDeleteVersions,
+		engine.Undelete: fsm.OpUndeleteVersions, engine.Destroy: fsm.OpDestroyVersions}
+	kind, ok := kinds[change]
+	if !ok {
+		return fmt.Errorf("changing versions: unknown change %d", change)
+	}
+	t.stage(fsm.Operation{Kind: kind, Key: key, Numbers: numbers})
+	return nil
+}
+
+// PurgeSecret implements engine.Tx.
+func (t *tx) PurgeSecret(p engine.Path) error {
+	key, err := t.name(p)
+	if err == nil {
+		t.stage(fsm.Operation{Kind: fsm.OpPurgeSecret, Key: key})
+	}
+	return err
+}
+
+// SetLimits implements engine.Tx.
+func (t *tx) SetLimits(p engine.Path, keep uint64) error {
+	key, err := t.name(p)
+	if err == nil {
+		t.stage(fsm.Operation{Kind: fsm.OpSetLimits, Key: key, Number: keep})
+	}
+	return err
+}
+
+// Children implements engine.Tx. The keys lie in the order of their blinded
+// names, so a page must look at every child; below a child it does not look.
+func (t *tx) Children(dir engine.Path, after string, limit int) (names []string, more bool, err error) {
+	parent, err := t.name(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	keys, err := t.view.Keys(fsm.Secrets, parent)
+	if err != nil {
+		return nil, false, err
+	}
+	page := newPage(after, limit, func(name string) string { return name })
+	for ok := keys.Next(); ok; {
+		key := keys.Key()
+		if len(key) == len(parent) { // the secret that has the directory's own name
+			ok = keys.Next()
+			continue
+		}
+		name, rest, err := t.barrier.UnblindSegment(parent, key)
+		if err != nil {
+			return nil, false, firstError(err, keys.Close())
+		}
+		if len(rest) == 0 {
+			page.add(name)
+			ok = keys.Next()
+			continue
+		}
+		page.add(name + "/")
+		ok = keys.Skip(key[:len(key)-len(rest)])
+	}
+	if err := keys.Close(); err != nil {
+		return nil, false, err
+	}
+	names, more = page.done()
+	return names, more, nil
+}
+
+// page collects the first limit items whose name follows after, in order,
+// without keeping more than twice as many.
+type page[T any] struct {
+	after string
+	limit int
+	name  func(T) string
+	items []T
+	more  bool
+}
+
+func newPage[T any](after string, limit int, name func(T) string) *page[T] {
+	return &page[T]{after: after, limit: limit, name: name}
+}
+
+func (p *page[T]) add(item T) {
+	if p.after != "" && p.name(item) <= p.after {
+		return
+	}
+	if p.items = append(p.items, item); len(p.items) > 2*p.limit {
+		p.cut()
+	}
+}
+
+func (p *page[T]) cut() {
+	slices.SortFunc(p.items, func(a, b T) int { return cmp.Compare(p.name(a), p.name(b)) })
+	if len(p.items) > p.limit {
+		p.items, p.more = p.items[:p.limit], true
+	}
+}
+
+func (p *page[T]) done() ([]T, bool) {
+	p.cut()
+	return p.items, p.more
+}
+
+// wall turns a log time into a wall clock time; zero stays zero.
+func wall(t fsm.LogTime) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return t.Time()
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// Package grpc serves the public API, conclave.v1, over gRPC: it reads the
+// caller's token, hands each request to core or to the node's operations, and
+// spells errors as statuses. It decides nothing.
+//
+// Start at New; services.go is the list of calls, errors.go the one table from
+// reasons to codes.
+package grpc
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/internal/redact"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+)
+
+// Options is what a Server is made of.
+type Options struct {
+	TLS    *tls.Config // required
+	Node   Node        // required
+	Logger *slog.Logger
+	// MaxMessageBytes bounds one request. 0: 8 MiB.
+	MaxMessageBytes int
+	// MaxConcurrentStreams bounds the calls at once on one connection. 0: 1024.
+	MaxConcurrentStreams uint32
+}
+
+// Server is the public API on one listener.
+type Server struct {
+	grpc   *grpc.Server
+	health *health.Server
+}
+
+// New returns a server that is ready to Serve.
+func New(o Options) *Server {
+	if o.MaxMessageBytes == 0 {
+		o.MaxMessageBytes = 8 << 20
+	}
+	if o.MaxConcurrentStreams == 0 {
+		o.MaxConcurrentStreams = 1024
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(o.TLS)),
+		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(guardCall(o.Logger)),
+	)
+	s := &Server{grpc: g, health: health.NewServer()}
+	conclavev1.RegisterSecretsServer(g, secrets{node: o.Node})
+	conclavev1.RegisterLeasesServer(g, leases{node: o.Node})
+	conclavev1.RegisterOperatorServer(g, operator{node: o.Node})
+	conclavev1.RegisterStatusServer(g, status{node: o.Node})
+	healthpb.RegisterHealthServer(g, s.health)
+	reflection.Register(g)
+	s.SetServing(false)
+	return s
+}
+
+// SetServing tells health checks whether this node answers requests for secrets.
+func (s *Server) SetServing(serving bool) {
+	state := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		state = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, name := range []string{"", conclavev1.Secrets_ServiceDesc.ServiceName, conclavev1.Leases_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(name, state)
+	}
+}
+
+// Serve answers on l until Close. It returns nil after Close.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Close stops taking calls, lets those in flight finish until ctx ends, and
+// then cuts them off.
+func (s *Server) Close(ctx context.Context) {
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// guardCall turns errors into statuses, and a panic into an internal error: one
+// request's bug must not take the node's other requests with it. What the
+// panic said stays here, for it could hold a secret; the stack is logged.
+func guardCall(log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				log.Error("a call panicked", "method", info.FullMethod, "stack", string(debug.Stack()))
+				resp, err = nil, spell(&core.Error{Reason: conclavev1.Reason_REASON_INTERNAL, Outcome: conclavev1.Outcome_OUTCOME_UNKNOWN,
+					Message: "internal error; the node's log tells more"})
+			}
+		}()
+		resp, err = handle(ctx, req)
+		if err != nil {
+			logFailure(ctx, log, info.FullMethod, err)
+			return nil, spell(err)
+		}
+		return resp, nil
+	}
+}
+
+// caller reads the token from the metadata.
+func caller(ctx context.Context) core.Caller {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("authorization") {
+		if token, ok := strings.CutPrefix(v, "Bearer "); ok {
+			return core.Caller{Token: redact.New([]byte(token))}
+		}
+	}
+	return core.Caller{}
+}

@@ -1,0 +1,215 @@
+package grpc
+
+import (
+	"context"
+
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/engine/kv"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+)
+
+// Node is the node behind the API. Before the cluster is founded it has no
+// rooms to answer requests with, and Rooms says so.
+type Node interface {
+	Rooms() (*Rooms, error)
+	Status(ctx context.Context) (*conclavev1.GetStatusResponse, error)
+	Init(ctx context.Context, r *conclavev1.InitRequest) (*conclavev1.InitResponse, error)
+	Unseal(ctx context.Context, r *conclavev1.UnsealRequest) (*conclavev1.UnsealResponse, error)
+	Seal(ctx context.Context, c core.Caller) error
+	Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1.JoinResponse, error)
+	Members(ctx context.Context, c core.Caller) (*conclavev1.MembersResponse, error)
+	RemoveMember(ctx context.Context, c core.Caller, id string) error
+	TransferLeadership(ctx context.Context, c core.Caller, id string) (leaderID string, err error)
+}
+
+// Rooms is what answers requests on a node of a founded cluster.
+type Rooms struct {
+	Pipeline  *core.Pipeline
+	Secrets   *kv.Engine
+	Leases    *core.Leases
+	Admission *core.Admission
+}
+
+// secretsMount is the id of the mount that the Secrets service shows.
+const secretsMount = "kv"
+
+type secrets struct {
+	conclavev1.UnimplementedSecretsServer
+	node Node
+}
+
+func (s secrets) Put(ctx context.Context, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Put(), r)
+}
+
+func (s secrets) Get(ctx context.Context, r *conclavev1.GetSecretRequest) (*conclavev1.GetSecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Get(), r)
+}
+
+func (s secrets) List(ctx context.Context, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.List(), r)
+}
+
+func (s secrets) Delete(ctx context.Context, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Delete(), r)
+}
+
+func (s secrets) Undelete(ctx context.Context, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Undelete(), r)
+}
+
+func (s secrets) Destroy(ctx context.Context, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Destroy(), r)
+}
+
+func (s secrets) Rollback(ctx context.Context, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Rollback(), r)
+}
+
+func (s secrets) GetMetadata(ctx context.Context, r *conclavev1.GetMetadataRequest) (*conclavev1.GetMetadataResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.GetMetadata(), r)
+}
+
+func (s secrets) PutMetadata(ctx context.Context, r *conclavev1.PutMetadataRequest) (*conclavev1.PutMetadataResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.PutMetadata(), r)
+}
+
+func (s secrets) DeleteMetadata(ctx context.Context, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.DeleteMetadata(), r)
+}
+
+type leases struct {
+	conclavev1.UnimplementedLeasesServer
+	node Node
+}
+
+func (s leases) Grant(ctx context.Context, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Leases.Grant(ctx, caller(ctx), r)
+}
+
+func (s leases) Renew(ctx context.Context, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Leases.Renew(ctx, caller(ctx), r)
+}
+
+func (s leases) Revoke(ctx context.Context, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Leases.Revoke(ctx, caller(ctx), r)
+}
+
+func (s leases) Lookup(ctx context.Context, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Leases.Lookup(ctx, caller(ctx), r)
+}
+
+func (s leases) List(ctx context.Context, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Leases.List(ctx, caller(ctx), r)
+}
+
+type operator struct {
+	conclavev1.UnimplementedOperatorServer
+	node Node
+}
+
+func (s operator) Init(ctx context.Context, r *conclavev1.InitRequest) (*conclavev1.InitResponse, error) {
+	return s.node.Init(ctx, r)
+}
+
+func (s operator) Unseal(ctx context.Context, r *conclavev1.UnsealRequest) (*conclavev1.UnsealResponse, error) {
+	return s.node.Unseal(ctx, r)
+}
+
+func (s operator) Seal(ctx context.Context, _ *conclavev1.SealRequest) (*conclavev1.SealResponse, error) {
+	return &conclavev1.SealResponse{}, s.node.Seal(ctx, caller(ctx))
+}
+
+func (s operator) CreateJoinToken(ctx context.Context, r *conclavev1.CreateJoinTokenRequest) (*conclavev1.CreateJoinTokenResponse, error) {
+	rooms, err := s.node.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Admission.CreateJoinToken(ctx, caller(ctx), r)
+}
+
+func (s operator) Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1.JoinResponse, error) {
+	return s.node.Join(ctx, r)
+}
+
+func (s operator) Members(ctx context.Context, _ *conclavev1.MembersRequest) (*conclavev1.MembersResponse, error) {
+	return s.node.Members(ctx, caller(ctx))
+}
+
+func (s operator) RemoveMember(ctx context.Context, r *conclavev1.RemoveMemberRequest) (*conclavev1.RemoveMemberResponse, error) {
+	return &conclavev1.RemoveMemberResponse{}, s.node.RemoveMember(ctx, caller(ctx), r.Id)
+}
+
+func (s operator) TransferLeadership(ctx context.Context, r *conclavev1.TransferLeadershipRequest) (*conclavev1.TransferLeadershipResponse, error) {
+	leader, err := s.node.TransferLeadership(ctx, caller(ctx), r.Id)
+	return &conclavev1.TransferLeadershipResponse{LeaderId: leader}, err
+}
+
+type status struct {
+	conclavev1.UnimplementedStatusServer
+	node Node
+}
+
+func (s status) Get(ctx context.Context, _ *conclavev1.GetStatusRequest) (*conclavev1.GetStatusResponse, error) {
+	return s.node.Status(ctx)
+}
