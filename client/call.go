@@ -184,7 +184,9 @@ func awaitOwnDeadline(ctx context.Context, err error) {
 // explain more than "unreachable" and "out of time".
 func (k *call) note(ctx context.Context, e *Error) {
 	k.urged = max(k.urged, e.RetryAfter)
-	if e.Reason != ReasonSealed && e.Reason != ReasonNotInitialized {
+	switch e.Reason {
+	case ReasonSealed, ReasonNotInitialized, ReasonInternal:
+	default:
 		k.hopeful = true
 	}
 	if e.Outcome == OutcomeUnknown {
@@ -204,7 +206,8 @@ func (k *call) mayRepeat(e *Error) bool {
 	if e.Outcome == OutcomeUnknown {
 		return k.effect == writes
 	}
-	return elsewhere(e.Reason) || e.RetryAfter > 0
+	brokenNode := k.effect == reads && e.Reason == ReasonInternal
+	return elsewhere(e.Reason) || e.RetryAfter > 0 || brokenNode
 }
 
 // settle decides what a final answer says about earlier attempts of unknown
@@ -236,7 +239,7 @@ func (k *call) worthWaiting(begun time.Time) bool {
 		return true
 	}
 	if !k.hopeful {
-		return false // every node is sealed: a person must act
+		return false // every node is sealed or broken: a person must act
 	}
 	return k.client.config.Clock.Now().Sub(begun) < k.client.config.RetryFor
 }

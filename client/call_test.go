@@ -278,3 +278,30 @@ func TestForeignAuthorityIsExplained(t *testing.T) {
 		t.Errorf("hint %q does not speak of the authority", hint)
 	}
 }
+
+// A read leaves a broken node for another, and does not insist when all are.
+func TestReadLeavesABrokenNode(t *testing.T) {
+	s := newScene(t, nil, []reply{bare(codes.Internal)}, nil)
+	if err := get(s); err != nil {
+		t.Fatal(err)
+	}
+	s = newScene(t, nil, []reply{bare(codes.Internal)}, []reply{bare(codes.Internal)})
+	if e := client.AsError(get(s)); e == nil || e.Reason != client.ReasonInternal || e.Outcome != client.OutcomeNotDone {
+		t.Errorf("got %v, want an internal error with nothing done", e)
+	}
+	if len(s.clock.waits) != 0 {
+		t.Errorf("waited %v", s.clock.waits)
+	}
+}
+
+// A write whose context ends while a node works on it is of unknown outcome.
+func TestWriteCutShortIsUnknown(t *testing.T) {
+	s := newScene(t, nil, nil)
+	s.nodes[0].always = hang
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := s.Secrets.Put(ctx, "a/b", fields, client.PutOptions{})
+	if !errors.Is(err, client.ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v, want ErrUnknownOutcome and a deadline", err)
+	}
+}

@@ -72,15 +72,14 @@ const (
 
 // A Reply answers one forwarded batch.
 type Reply struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
-
 	Code   ReplyCode
 	Result fsm.Result
 }
 
 // Status is what a node tells another about itself.
 type Status struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	ID       string
 	Term     uint64
@@ -94,7 +93,8 @@ type Status struct {
 // HashAnswer is a node's state hash at an asked index. Known is false when the
 // node has not reached the index or has forgotten it.
 type HashAnswer struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	Known bool
 	Sum   fsm.StateHash
@@ -102,7 +102,8 @@ type HashAnswer struct {
 
 // RawEntry is one committed log entry, for a node whose own copy has rotted.
 type RawEntry struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	Index      uint64
 	Term       uint64

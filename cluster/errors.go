@@ -51,6 +51,9 @@ func (e *OverloadedError) Error() string {
 	return fmt.Sprintf("overloaded, retry after %v", e.RetryAfter)
 }
 
+// RetryAfterHint is RetryAfter, for callers that declare an interface of their own.
+func (e *OverloadedError) RetryAfterHint() time.Duration { return e.RetryAfter }
+
 // Unwrap makes the error ErrOverloaded and fsm.ErrNotDone.
 func (e *OverloadedError) Unwrap() error { return ErrOverloaded }
 

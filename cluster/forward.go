@@ -55,7 +55,7 @@ func (n *Node) forwardGroup(l *leader, items []*item) {
 	for k, i := range items {
 		batches[k] = i.raw
 	}
-	replies, err := n.cfg.Transport.Propose(ctx, l.peer, batches)
+	replies, err := n.cfg.Transport.Propose(ctx, n.reach(l.peer), batches)
 	switch {
 	case errors.Is(err, fsm.ErrNotDone):
 		answerAll(items, ReplyNotLeader)

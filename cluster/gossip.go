@@ -19,7 +19,8 @@ import (
 // NodeMeta is what a node spreads about itself by gossip. It is a rumour: it
 // finds nodes and feeds displays, and decides nothing that must be right.
 type NodeMeta struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	ID          string
 	PeerAddress string // Raft and node-to-node calls
@@ -27,6 +28,8 @@ type NodeMeta struct {
 	Unsealed    bool
 	Version     string
 	Applied     uint64 // coarse: as of the last UpdateMeta
+	// GossipAddress is where others can join gossip through this node.
+	GossipAddress string
 }
 
 // GossipConfig is what gossip is made of. Zero means the stated default; fields

@@ -119,7 +119,7 @@ func (n *Node) followLeader(seen <-chan raft.Observation) {
 		address, id := n.raft.LeaderWithID()
 		p := Peer{}
 		if id != "" && string(id) != n.cfg.ID {
-			p = Peer{ID: string(id), Address: string(n.wire.at(id, address))}
+			p = Peer{ID: string(id), Address: string(address)}
 		}
 		n.leadership.setPeer(p)
 		select {
@@ -128,4 +128,12 @@ func (n *Node) followLeader(seen <-chan raft.Observation) {
 			return
 		}
 	}
+}
+
+// reach is p at the address where it is now.
+func (n *Node) reach(p Peer) Peer {
+	if a, ok := n.cfg.Addresses(p.ID); ok {
+		p.Address = a
+	}
+	return p
 }

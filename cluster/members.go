@@ -106,6 +106,8 @@ func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
 func (n *Node) Promote(ctx context.Context, id string) error {
 	m, ok := n.member(id)
 	switch {
+	case !n.IsLeader():
+		return fmt.Errorf("promoting %s: %w", id, ErrNotLeader)
 	case !ok:
 		return fmt.Errorf("promoting %s: %w", id, ErrUnknownMember)
 	case m.Voter:
@@ -122,17 +124,8 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 // remain are no quorum of the remaining voters, and for the leader itself,
 // which must StepDown first.
 func (n *Node) Remove(ctx context.Context, id string) error {
-	m, ok := n.member(id)
-	if !ok {
-		return fmt.Errorf("removing %s: %w", id, ErrUnknownMember)
-	}
-	if id == n.cfg.ID {
-		return fmt.Errorf("removing %s, which leads: %w", id, ErrUnsafe)
-	}
-	if m.Voter {
-		if err := n.spare(id); err != nil {
-			return fmt.Errorf("removing %s: %w", id, err)
-		}
+	if err := n.spare(id); err != nil {
+		return fmt.Errorf("removing %s: %w", id, err)
 	}
 	return n.change(ctx, "removing "+id, func(prev uint64) raft.IndexFuture {
 		return n.raft.RemoveServer(raft.ServerID(id), prev, n.cfg.RPCTimeout)
@@ -142,12 +135,6 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 // Demote takes a member's vote, under the conditions of Remove. A duty promotes
 // it again when it is stable, unless Config.NoPromotion.
 func (n *Node) Demote(ctx context.Context, id string) error {
-	if _, ok := n.member(id); !ok {
-		return fmt.Errorf("demoting %s: %w", id, ErrUnknownMember)
-	}
-	if id == n.cfg.ID {
-		return fmt.Errorf("demoting %s, which leads: %w", id, ErrUnsafe)
-	}
 	if err := n.spare(id); err != nil {
 		return fmt.Errorf("demoting %s: %w", id, err)
 	}
@@ -156,8 +143,20 @@ func (n *Node) Demote(ctx context.Context, id string) error {
 	})
 }
 
-// spare checks that the voters without id are led by a live quorum of them.
+// spare checks that this leader can do without the vote of id: that a quorum of
+// the voters that remain is live.
 func (n *Node) spare(id string) error {
+	gone, ok := n.member(id)
+	switch {
+	case !n.IsLeader():
+		return ErrNotLeader
+	case !ok:
+		return ErrUnknownMember
+	case id == n.cfg.ID:
+		return fmt.Errorf("it leads: %w", ErrUnsafe)
+	case !gone.Voter:
+		return nil
+	}
 	voters, live := 0, 0
 	for _, m := range n.Members() {
 		if !m.Voter || m.ID == id {

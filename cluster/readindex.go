@@ -128,7 +128,7 @@ func (n *Node) readRound() (uint64, error) {
 	case l.office != nil:
 		return n.confirmQuorum(ctx, l.office)
 	case l.peer.ID != "":
-		return n.cfg.Transport.ReadIndex(ctx, l.peer)
+		return n.cfg.Transport.ReadIndex(ctx, n.reach(l.peer))
 	}
 	return 0, ErrNotLeader
 }
@@ -209,7 +209,6 @@ func (n *Node) probe(s raft.Server, term uint64) {
 		req := raft.AppendEntriesRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: self},
 			Term:      term,
-			Leader:    self,
 		}
 		var resp raft.AppendEntriesResponse
 		if err := n.wire.AppendEntries(s.ID, s.Address, &req, &resp); err != nil {

@@ -23,6 +23,8 @@ type Replica struct {
 	Node      *cluster.Node // nil while the replica is down
 	Config    cluster.Config
 
+	rand *seededReader
+
 	mu    sync.Mutex
 	fatal error
 }
@@ -64,6 +66,8 @@ func New(t testing.TB, seed uint64, voters int, change func(*cluster.Config)) *C
 // bootstraps, without it waits to be taken in.
 func (c *Cluster) Add(id string, voters []cluster.Peer) *Replica {
 	r := &Replica{ID: id, Ledger: NewLedger(), Log: NewDisk(), Snapshots: raft.NewInmemSnapshotStore()}
+	// It goes on over restarts: a process never draws the same session twice.
+	r.rand = &seededReader{rng: rand.New(rand.NewPCG(c.seed, uint64(len(c.Replicas))))}
 	r.Config = cluster.Config{ID: id, Bootstrap: len(voters) > 0, Voters: voters}
 	c.Replicas = append(c.Replicas, r)
 	return r
@@ -75,7 +79,7 @@ func (c *Cluster) Start(r *Replica) {
 	cfg := r.Config
 	cfg.Machine, cfg.Log, cfg.Stable, cfg.Snapshots = r.Ledger, r.Log, r.Log, r.Snapshots
 	cfg.Transport = c.Network.Transport(r.ID)
-	cfg.Rand = &seededReader{rng: rand.New(rand.NewPCG(c.seed, uint64(len(r.ID))+uint64(r.ID[len(r.ID)-1])))}
+	cfg.Rand = r.rand
 	cfg.Fatal = func(err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

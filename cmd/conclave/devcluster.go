@@ -181,7 +181,10 @@ func (d *devCluster) awaitVoters(ctx context.Context) error {
 				ready++
 			}
 		}
-		return ready == len(d.nodes), nil
+		if ready < len(d.nodes) {
+			return false, fmt.Errorf("%d of %s are unsealed voters", ready, count(len(d.nodes), "node"))
+		}
+		return true, nil
 	})
 }
 
@@ -218,7 +221,10 @@ func (d *devCluster) until(ctx context.Context, n *devNode, what string, probe f
 		case <-n.exited:
 			return n.failure("ended while " + what)
 		case <-ctx.Done():
-			return n.failure(fmt.Sprintf("is not done %s (last: %v)", what, last))
+			if last != nil {
+				what += " (" + last.Error() + ")"
+			}
+			return n.failure("took too long " + what)
 		case <-time.After(probeInterval):
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"syscall"
@@ -67,16 +68,22 @@ func choosePorts(base, nodes int) ([]devPorts, error) {
 func portsFree(layout []devPorts) error {
 	for _, p := range layout {
 		for _, address := range []string{p.api(), p.peer(), p.gossip()} {
-			if err := portFree(address); err != nil {
+			if err := portFree(address, listenTCP); err != nil {
 				return err
 			}
+		}
+		if err := portFree(p.gossip(), listenUDP); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func portFree(address string) error {
-	listener, err := net.Listen("tcp", address)
+func listenTCP(address string) (io.Closer, error) { return net.Listen("tcp", address) }
+func listenUDP(address string) (io.Closer, error) { return net.ListenPacket("udp", address) }
+
+func portFree(address string, listen func(string) (io.Closer, error)) error {
+	listener, err := listen(address)
 	if err == nil {
 		err = listener.Close()
 	}

@@ -67,20 +67,39 @@ func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
-	cmd.SuggestionsMinimumDistance = 2
+	cmd.DisableFlagsInUseLine = true
 	cmd.AddCommand(commands...)
 	return cmd
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {
 	what := "See '" + cmd.CommandPath() + " --help' for what there is."
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		for i := range near {
-			near[i] = "'" + cmd.CommandPath() + " " + near[i] + "'"
-		}
+	if near := nearestCommands(cmd, name); len(near) > 0 {
 		what = "Did you mean " + strings.Join(near, " or ") + "?"
 	}
 	return usageError(what, "unknown command %q for %q", name, cmd.CommandPath())
+}
+
+// farthest is the edit distance from which on a name is no typing mistake.
+const farthest = 3
+
+// nearestCommands returns the subcommands that are likest to name, quoted.
+func nearestCommands(cmd *cobra.Command, name string) []string {
+	var near []string
+	distance := farthest - 1
+	for _, sub := range cmd.Commands() {
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		d := editDistance(name, sub.Name())
+		if d < distance {
+			near = nil
+		}
+		if d <= distance {
+			near, distance = append(near, "'"+sub.CommandPath()+"'"), d
+		}
+	}
+	return near
 }
 
 // flagError turns a mistake in the flags into a usage error with a hint.
@@ -97,7 +116,7 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 func nearestFlag(cmd *cobra.Command, name string) string {
-	best, distance := "", 3
+	best, distance := "", farthest
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if d := editDistance(name, f.Name); d < distance {
 			best, distance = f.Name, d

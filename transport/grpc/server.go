@@ -13,6 +13,7 @@ import (
 	"net"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,6 +36,9 @@ type Options struct {
 	Logger *slog.Logger
 	// MaxMessageBytes bounds one request. 0: 8 MiB.
 	MaxMessageBytes int
+	// MaxInFlight bounds the calls at once on all connections; what comes on top
+	// is refused at once. 0: 4096.
+	MaxInFlight int
 	// MaxConcurrentStreams bounds the calls at once on one connection. 0: 1024.
 	MaxConcurrentStreams uint32
 }
@@ -53,6 +57,9 @@ func New(o Options) *Server {
 	if o.MaxConcurrentStreams == 0 {
 		o.MaxConcurrentStreams = 1024
 	}
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 4096
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -64,7 +71,7 @@ func New(o Options) *Server {
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.UnaryInterceptor(guardCall(o.Logger)),
+		grpc.ChainUnaryInterceptor(guardCall(o.Logger), limitCalls(int64(o.MaxInFlight))),
 	)
 	s := &Server{grpc: g, health: health.NewServer()}
 	conclavev1.RegisterSecretsServer(g, secrets{node: o.Node})
@@ -126,6 +133,21 @@ func guardCall(log *slog.Logger) grpc.UnaryServerInterceptor {
 			return nil, spell(err)
 		}
 		return resp, nil
+	}
+}
+
+// limitCalls refuses what would only wait: better a clear answer now, with the
+// time to come back, than a time-out later.
+func limitCalls(limit int64) grpc.UnaryServerInterceptor {
+	var calls atomic.Int64
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		defer calls.Add(-1)
+		if calls.Add(1) > limit {
+			return nil, &core.Error{Reason: conclavev1.Reason_REASON_OVERLOADED, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE,
+				Message: "this node has more calls under way than it takes", Hint: "try again after the stated time, or ask another node",
+				RetryAfter: 100 * time.Millisecond}
+		}
+		return handle(ctx, req)
 	}
 }
 

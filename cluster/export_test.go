@@ -1,0 +1,9 @@
+package cluster
+
+// Fence has n give up the leadership it holds, as a leadership transfer that
+// does not end would.
+func Fence(n *Node) {
+	if o := n.leadership.now().office; o != nil {
+		n.fencedTerm.Store(o.term)
+	}
+}

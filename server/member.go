@@ -1,0 +1,355 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/conclave-secrets/conclave/cluster"
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/engine/kv"
+	"github.com/conclave-secrets/conclave/fsm"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/storage/raftlog"
+	"github.com/conclave-secrets/conclave/storage/snapshot"
+	"github.com/conclave-secrets/conclave/storage/state"
+	"github.com/conclave-secrets/conclave/storage/vfs"
+	"github.com/conclave-secrets/conclave/transport/grpc"
+	"github.com/conclave-secrets/conclave/transport/peer"
+)
+
+// member is the rooms of a node that belongs to a cluster.
+type member struct {
+	cfg    Config
+	logger *slog.Logger
+	id     *identity
+
+	state     *state.Store
+	machine   *fsm.Machine
+	log       *raftlog.Store
+	transport *peer.Transport
+	node      *cluster.Node
+	gossip    *cluster.Gossip
+	gate      *core.Gate
+	rooms     *grpc.Rooms
+	opened    []func() error // what to close, in the order in which it was opened
+
+	seeds sync.Mutex // one writer of the identity file's seeds
+}
+
+// ledger is what core sees of the cluster.
+type ledger struct {
+	*cluster.Node
+	machine *fsm.Machine
+}
+
+// View implements core.Ledger.
+func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
+
+// openMember opens the rooms, from the disk upwards. found starts a new cluster
+// with this node as its only member. fatal hears once of what the node cannot
+// survive.
+func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l listeners, logger *slog.Logger, found bool, fatal func(error)) (*member, error) {
+	m := &member{cfg: cfg, logger: logger, id: id, gate: core.NewGate(rand.Reader)}
+	for _, step := range []func() error{
+		func() error { return m.openState(fatal) },
+		func() error { return m.openTransport(c, l.peer) },
+		func() error { return m.openNode(ctx, found, fatal) },
+		func() error { return m.openGossip(ctx, l.gossip) },
+	} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, m.close())
+		}
+	}
+	m.openRooms()
+	return m, nil
+}
+
+// closeLater notes how to close what was just opened.
+func (m *member) closeLater(f func() error) { m.opened = append(m.opened, f) }
+
+// close closes the rooms from the top downwards.
+func (m *member) close() error {
+	var errs []error
+	for i := len(m.opened) - 1; i >= 0; i-- {
+		errs = append(errs, m.opened[i]())
+	}
+	m.opened = nil
+	return errors.Join(errs...)
+}
+
+func (m *member) openState(fatal func(error)) error {
+	store, err := state.Open(filepath.Join(m.cfg.DataDir, stateDir), vfs.Default, state.Options{Fatal: fatal, Logger: m.logger.With("part", "state")})
+	if err != nil {
+		return err
+	}
+	m.state = store
+	m.closeLater(store.Close)
+	if m.machine, err = fsm.Open(store); err != nil {
+		return err
+	}
+	m.closeLater(func() error { return errors.Join(m.gate.Close(), m.machine.Flush(), m.machine.Close()) })
+	return nil
+}
+
+func (m *member) openTransport(c *credentials, listener net.Listener) (err error) {
+	m.transport, err = peer.New(peer.Config{
+		Listener: listener, Address: advertised(m.cfg.Peer, listener.Addr()), TLS: c.forPeers(),
+		Allowed: m.allowed, Logger: m.logger.With("part", "peer"),
+	})
+	if err == nil {
+		m.closeLater(m.transport.Close)
+	}
+	return err
+}
+
+// allowed tells whether another node may speak to this one: a member may; and
+// while this node does not know the members yet, whoever the authority vouches for.
+func (m *member) allowed(nodeID string) bool {
+	if m.node == nil {
+		return true
+	}
+	members := m.node.Members()
+	for _, other := range members {
+		if other.ID == nodeID {
+			return true
+		}
+	}
+	return len(members) == 0
+}
+
+func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) error {
+	dir := filepath.Join(m.cfg.DataDir, raftDir)
+	if err := vfs.MkdirAllSync(vfs.Default, dir); err != nil {
+		return fmt.Errorf("creating log directory: %w", err)
+	}
+	snapshots, err := snapshot.New(filepath.Join(m.cfg.DataDir, snapshotDir), vfs.Default, snapshotRetain, snapshot.WithLogger(m.logger.With("part", "snapshot")))
+	if err != nil {
+		return err
+	}
+	newest := func() (uint64, error) {
+		list, err := snapshots.List()
+		if err != nil || len(list) == 0 {
+			return 0, err
+		}
+		return list[0].Index, nil
+	}
+	if m.log, err = raftlog.Open(dir, raftlog.Options{Fail: fatal, LastSnapshot: newest, Logger: m.logger.With("part", "log")}); err != nil {
+		return err
+	}
+	m.closeLater(m.log.Close)
+	if err := m.checkMemory(newest); err != nil {
+		return err
+	}
+	m.node, err = cluster.Start(ctx, cluster.Config{
+		ID: m.id.NodeID, Version: Version, Machine: m.machine, Log: m.log, Stable: m.log, Snapshots: snapshots,
+		Transport: m.transport, Addresses: m.peerAddress, Clock: cluster.SystemClock(), Rand: rand.Reader,
+		Logger: m.logger.With("part", "cluster"), Bootstrap: found, Fatal: fatal,
+		Voters:   []cluster.Peer{{ID: m.id.NodeID, Address: string(m.transport.LocalAddr())}},
+		Unsealed: func() bool { return !m.gate.Sealed() },
+
+		HeartbeatTimeout:  m.cfg.Raft.Heartbeat,
+		SnapshotThreshold: m.cfg.Raft.SnapshotThreshold,
+		SnapshotRetain:    snapshotRetain,
+		PromoteStable:     m.cfg.Raft.PromoteAfter,
+	})
+	if err != nil {
+		return err
+	}
+	m.closeLater(m.closeNode)
+	return nil
+}
+
+// snapshotRetain is how many snapshots a node keeps.
+const snapshotRetain = 2
+
+// checkMemory refuses to vote with a log that was lost or exchanged (L10).
+func (m *member) checkMemory(newestSnapshot func() (uint64, error)) error {
+	newest, err := newestSnapshot()
+	if err != nil {
+		return fmt.Errorf("listing snapshots: %w", err)
+	}
+	applied, _ := m.machine.Applied()
+	if err := m.log.CheckAgainst(applied, newest); err != nil {
+		if errors.Is(err, raftlog.ErrAmnesia) {
+			return &DataDirError{m.cfg.DataDir, "has lost part of its log: " + err.Error(), "remove this node from the cluster, empty the directory, and join again"}
+		}
+		return err
+	}
+	return nil
+}
+
+// closeNode hands leadership over if this node has it, so that writers wait for
+// a transfer and not for an election, and stops.
+func (m *member) closeNode() error {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.ShutdownTimeout)
+	defer cancel()
+	if m.node.IsLeader() && len(m.node.Members()) > 1 {
+		if err := m.node.StepDown(ctx); err != nil {
+			m.logger.Info("stopping without a handover", "error", err)
+		}
+	}
+	return m.node.Close(ctx)
+}
+
+func (m *member) peerAddress(id string) (string, bool) {
+	if m.gossip == nil {
+		return "", false
+	}
+	return m.gossip.PeerAddress(id)
+}
+
+// openGossip begins to listen and looks for the nodes that were heard last. It
+// does not wait to find one: a cluster whose nodes all start again has to begin
+// somewhere.
+func (m *member) openGossip(ctx context.Context, bind string) error {
+	g, err := cluster.StartGossip(cluster.GossipConfig{
+		Key: m.id.GossipKey, Bind: bind, Advertise: m.cfg.Gossip.Advertise, Logger: m.logger.With("part", "gossip"),
+		Changed: m.noteSeeds,
+		Meta: cluster.NodeMeta{ID: m.id.NodeID, PeerAddress: string(m.transport.LocalAddr()),
+			APIAddress: m.cfg.API.Advertise, GossipAddress: gossipAddress(m.cfg.Gossip, bind), Version: Version},
+	})
+	if err != nil {
+		return err
+	}
+	m.gossip = g
+	searching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var search sync.WaitGroup
+	search.Go(func() { m.findOthers(searching) })
+	m.closeLater(func() error {
+		stop()
+		search.Wait()
+		return g.Leave()
+	})
+	return nil
+}
+
+// gossipAddress is what others reach this node's gossip at.
+func gossipAddress(cfg ListenConfig, bound string) string {
+	if cfg.Advertise != "" {
+		return cfg.Advertise
+	}
+	return bound
+}
+
+// findOthers asks the known seeds until one answers.
+func (m *member) findOthers(ctx context.Context) {
+	seeds := m.id.GossipSeeds
+	for len(seeds) > 0 && len(m.gossip.Members()) < 2 {
+		if err := m.gossip.Join(ctx, seeds); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// noteSeeds keeps where others were heard, for the next start.
+func (m *member) noteSeeds() {
+	m.seeds.Lock()
+	defer m.seeds.Unlock()
+	if m.gossip == nil {
+		return
+	}
+	var seeds []string
+	for _, other := range m.gossip.Members() {
+		if other.ID != m.id.NodeID && other.GossipAddress != "" {
+			seeds = append(seeds, other.GossipAddress)
+		}
+	}
+	if len(seeds) == 0 || equal(seeds, m.id.GossipSeeds) {
+		return // silence is no reason to forget
+	}
+	updated := *m.id
+	updated.GossipSeeds = seeds
+	if err := updated.save(m.cfg.DataDir); err != nil {
+		m.logger.Warn("could not keep the addresses of other nodes", "error", err)
+		return
+	}
+	m.id.GossipSeeds = seeds
+}
+
+func equal(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *member) openRooms() {
+	clock := cluster.SystemClock()
+	p := core.NewPipeline(core.Options{
+		Gate: m.gate, Ledger: ledger{m.node, m.machine}, Clock: clock, Rand: rand.Reader,
+		Writable: (&diskGuard{dir: m.cfg.DataDir, clock: clock, free: vfs.FreeSpace}).writable,
+	})
+	m.rooms = &grpc.Rooms{
+		Pipeline:  p,
+		Secrets:   &kv.Engine{MaxValueBytes: m.cfg.Limits.MaxValueBytes, MaxPathBytes: m.cfg.Limits.MaxPathBytes},
+		Leases:    core.NewLeases(p),
+		Admission: core.NewAdmission(p, time.Now),
+	}
+}
+
+// diskGuard refuses writes while the disk is nearly full, before Raft itself
+// cannot write and the node must stop. Reads go on.
+type diskGuard struct {
+	dir   string
+	clock core.Clock
+	free  vfs.SpaceChecker
+
+	mu    sync.Mutex
+	until time.Duration // how long the last look counts
+	err   error
+}
+
+const (
+	// leastFree is the space, in bytes, below which writes are refused: room
+	// for a snapshot's growth and for the log until somebody comes to help.
+	leastFree     = 128 << 20
+	diskLookEvery = time.Second
+)
+
+func (d *diskGuard) writable() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.clock.Monotonic()
+	if now < d.until {
+		return d.err
+	}
+	d.until, d.err = now+diskLookEvery, nil
+	free, _, err := d.free(d.dir)
+	if err != nil {
+		return nil // a disk that cannot be asked is no full disk; a failing one stops the log
+	}
+	if free < leastFree {
+		d.err = &core.Error{Reason: conclavev1.Reason_REASON_DISK_FULL, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE,
+			Message: fmt.Sprintf("this node's disk is nearly full: %d MiB are free, %d are needed for writes", free>>20, leastFree>>20),
+			Hint:    "make room in the data directory's file system; reads go on"}
+	}
+	return d.err
+}
+
+// wipe removes what an unfinished founding left. Nothing in it was ever shown.
+func wipe(dir string) error {
+	var errs []error
+	for _, name := range []string{stateDir, raftDir, snapshotDir} {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
+}
