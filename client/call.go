@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -66,6 +67,7 @@ type call struct {
 	urged   time.Duration // the longest wait that a server asked for
 	asked   bool          // some node has failed
 	hopeful bool          // some node failed for a cause that passes by itself
+	silent  []string      // what is known of each node that could not be reached
 }
 
 type attempt func(ctx context.Context, conn grpc.ClientConnInterface) error
@@ -118,7 +120,7 @@ func (k *call) run(ctx context.Context, try attempt) error {
 // allowed.
 func (k *call) round(ctx context.Context, try attempt) (served, final bool) {
 	clock, nodes := k.client.config.Clock, k.client.pool
-	k.urged, k.asked, k.hopeful = 0, false, false
+	k.urged, k.asked, k.hopeful, k.silent = 0, false, false, nil
 	for _, n := range nodes.order(clock.Now()) {
 		e := k.ask(ctx, n, try)
 		if e == nil {
@@ -191,6 +193,9 @@ func (k *call) note(ctx context.Context, e *Error) {
 	}
 	if e.Outcome == OutcomeUnknown {
 		k.unknown = e
+	}
+	if e.Reason == ReasonUnavailable {
+		k.silent = append(k.silent, e.Message)
 	}
 	first := !k.asked
 	k.asked = true
@@ -267,6 +272,9 @@ func (k *call) failure(waitErr error) *Error {
 		if out.Hint == "" || out.Reason != ReasonUnknownOutcome {
 			out.Hint = hintUnknown(k.key)
 		}
+	}
+	if out.Reason == ReasonUnavailable && len(k.silent) > 1 {
+		out.Message = strings.Join(k.silent, "; ") // each node has its own cause
 	}
 	out.Activity = k.activity
 	out.IdempotencyKey = k.key

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -303,5 +304,15 @@ func TestWriteCutShortIsUnknown(t *testing.T) {
 	_, err := s.Secrets.Put(ctx, "a/b", fields, client.PutOptions{})
 	if !errors.Is(err, client.ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v, want ErrUnknownOutcome and a deadline", err)
+	}
+}
+
+// When no node can be reached, each is named with its own cause.
+func TestUnreachableNodesAreAllExplained(t *testing.T) {
+	one, two := reservedAddress(t), reservedAddress(t)
+	s := newScene(t, func(c *client.Config) { c.Addresses = []string{one, two}; c.RetryFor = -1 })
+	e := client.AsError(get(s))
+	if e == nil || !strings.Contains(e.Message, one) || !strings.Contains(e.Message, two) {
+		t.Errorf("got %v, want both %s and %s named", e, one, two)
 	}
 }

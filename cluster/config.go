@@ -71,7 +71,8 @@ type Config struct {
 	SnapshotInterval time.Duration
 	// SnapshotRetain is how many snapshots the store keeps. The log keeps
 	// SnapshotRetain times SnapshotThreshold entries, so that the oldest
-	// snapshot and the log always make the whole state (L10). Zero: 2.
+	// snapshot and the log always make the whole state (L10). Zero: 3, as in
+	// storage/snapshot.
 	SnapshotRetain int
 
 	// DiskSlow is how long one write of the log may take before the node stops
@@ -132,7 +133,7 @@ func (c *Config) fill() {
 		c.SnapshotThreshold = 8192
 	}
 	if c.SnapshotRetain == 0 {
-		c.SnapshotRetain = 2
+		c.SnapshotRetain = 3
 	}
 	if c.MaxBatch == 0 {
 		c.MaxBatch = 4 << 20

@@ -4,6 +4,6 @@ package cluster
 // does not end would.
 func Fence(n *Node) {
 	if o := n.leadership.now().office; o != nil {
-		n.fencedTerm.Store(o.term)
+		n.fence(o.term)
 	}
 }

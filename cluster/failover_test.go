@@ -58,6 +58,7 @@ func TestL6FencedLeaderIsReplaced(t *testing.T) {
 		if took := time.Since(began); took > 2*time.Second {
 			t.Errorf("replaced after %v", took)
 		}
+		<-time.After(3 * time.Second) // so long it does not stand for election
 		if err := next.Node.TransferLeadership(timeout(5*time.Second), l.ID); err != nil {
 			t.Errorf("handing back: %v", err)
 		}

@@ -48,10 +48,21 @@ func (h handler) HandleFetchEntry(_ context.Context, index uint64) (RawEntry, er
 		return RawEntry{}, fmt.Errorf("entry %d, committed is %d: %w", index, commit, ErrEntryUnknown)
 	}
 	var l raft.Log
-	if err := n.cfg.Log.GetLog(index, &l); err != nil {
+	if err := n.peek(index, &l); err != nil {
 		return RawEntry{}, fmt.Errorf("entry %d: %w: %w", index, ErrEntryUnknown, err)
 	}
 	return RawEntry{Index: l.Index, Term: l.Term, Type: uint8(l.Type), Data: l.Data, Extensions: l.Extensions}, nil
+}
+
+// peek reads an entry for another node. A store that repairs or stops when it
+// meets rot (storage/raftlog) must not do so for somebody else's question.
+func (n *Node) peek(index uint64, l *raft.Log) error {
+	if s, ok := n.cfg.Log.(interface {
+		Peek(index uint64, log *raft.Log) error
+	}); ok {
+		return s.Peek(index, l)
+	}
+	return n.cfg.Log.GetLog(index, l)
 }
 
 // FetchEntry asks peers, one after the other, for the committed log entry at

@@ -281,15 +281,24 @@ func TestSnapshotInstallAndRestart(t *testing.T) {
 		if _, ok := extra.Ledger.Get("k0"); !ok {
 			t.Error("the new node lacks the oldest record")
 		}
-		c.Kill(extra)
-		c.Start(extra)
-		propose(t, l.Node, put("last", "v"))
-		if _, err := extra.Node.ReadIndex(timeout(10 * time.Second)); err != nil {
-			t.Fatal(err)
+		restart := func(restores int) {
+			t.Helper()
+			c.Kill(extra)
+			c.Start(extra)
+			propose(t, l.Node, put("last", "v"))
+			if _, err := extra.Node.ReadIndex(timeout(10 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := extra.Ledger.Effects(), l.Ledger.Effects(); got != want {
+				t.Errorf("restarted node: %d effects, the leader %d", got, want)
+			}
+			if got := extra.Ledger.Restores(); got != restores {
+				t.Errorf("%d snapshots restored, want %d", got, restores)
+			}
 		}
-		if got, want := extra.Ledger.Effects(), l.Ledger.Effects(); got != want {
-			t.Errorf("restarted node: %d effects, the leader %d", got, want)
-		}
+		restart(1) // the one installed: the state was still there
+		extra.Ledger = clustertest.NewLedger()
+		restart(1) // its own: the state was lost, log and snapshot were not
 		if err := l.Node.Remove(timeout(time.Second), "n3"); err != nil {
 			t.Errorf("changing the membership after snapshots: %v", err)
 		}
@@ -311,6 +320,45 @@ func TestFetchEntry(t *testing.T) {
 		}
 		if _, err := cluster.FetchEntry(timeout(5*time.Second), c.Network.Transport("asks"), peers, r.Index+1000); !errors.Is(err, cluster.ErrEntryUnknown) {
 			t.Errorf("an entry that is not there: %v", err)
+		}
+	})
+}
+
+// A node that comes back at another address is found through Config.Addresses,
+// for Raft's messages and for calls, before the membership knows of it.
+func TestMovedNodeIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var moved atomic.Bool
+		var network *clustertest.Network
+		c := clustertest.New(t, 23, 3, func(cfg *cluster.Config) {
+			cfg.Addresses = func(id string) (string, bool) { return "elsewhere", id == "n2" && moved.Load() }
+			if moved.Load() && cfg.ID == "n2" {
+				cfg.Transport = network.Transport("elsewhere")
+			}
+		})
+		network = c.Network
+		defer c.Close()
+		defer c.Network.Kill("elsewhere")
+		propose(t, c.Leader().Node, put("k", "1"))
+		c.Kill(c.Replicas[2])
+		moved.Store(true)
+		c.Start(c.Replicas[2])
+		c.Network.Kill("n2")
+		for _, r := range c.Replicas {
+			propose(t, r.Node, put("k", "2"))
+			if _, err := r.Node.ReadIndex(timeout(10 * time.Second)); err != nil {
+				t.Errorf("%s: %v", r.ID, err)
+			}
+		}
+		l := c.Leader()
+		if l.ID != "n2" {
+			if err := l.Node.TransferLeadership(timeout(5*time.Second), "n2"); err != nil {
+				t.Fatal(err)
+			}
+			c.Leader(l)
+		}
+		for _, r := range c.Replicas {
+			propose(t, r.Node, put("k", "3"))
 		}
 	})
 }

@@ -29,6 +29,7 @@ type Node struct {
 	reads      *rounds
 	probes     sync.Map // raft.ServerID to chan struct{}: slots
 	fencedTerm atomic.Uint64
+	fencedAt   atomic.Int64  // monotonic, of the last fence; 0: none
 	transfer   chan struct{} // capacity 1: who holds it transfers leadership
 
 	roster roster
@@ -92,7 +93,7 @@ func assemble(cfg Config) *Node {
 	n.forwards = newQueue(cfg.QueueBatches, cfg.QueueBytes)
 	n.reads = newRounds()
 	n.disk = &disk{clock: cfg.Clock, slow: cfg.DiskSlow, dead: cfg.DiskDead, halt: n.halt}
-	n.wire = newWire(cfg.Transport, cfg.Clock, cfg.Addresses, n.muted)
+	n.wire = newWire(n)
 	n.applier = &applier{machine: cfg.Machine, marks: n.marks, halt: n.halt, members: n.roster.note, moved: make(chan struct{}, 1)}
 	index, _ := cfg.Machine.Applied()
 	n.marks.advance(index)
@@ -102,6 +103,20 @@ func assemble(cfg Config) *Node {
 // muted tells whether the node must not speak as the leader of term.
 func (n *Node) muted(term uint64) bool {
 	return n.ctx.Err() != nil || n.disk.stalled() || n.fencedTerm.Load() == term && term != 0
+}
+
+// fence gives up the leadership of term: nothing more is sent in it, so the
+// others elect another, and for transferStuck this node does not stand itself.
+func (n *Node) fence(term uint64) {
+	n.fencedTerm.Store(term)
+	n.fencedAt.Store(int64(max(n.cfg.Clock.Monotonic(), 1)))
+}
+
+// abstains tells whether the node must not ask for votes. It still gives them.
+func (n *Node) abstains() bool {
+	at := n.fencedAt.Load()
+	return n.ctx.Err() != nil || n.disk.stalled() ||
+		at != 0 && n.cfg.Clock.Monotonic()-time.Duration(at) < transferStuck
 }
 
 // checkMemory refuses a log that ends before the applied state: then the log
@@ -128,8 +143,13 @@ func checkMemory(cfg *Config) error {
 // write ends the goroutine that made it (see disk).
 func (n *Node) startRaft(ctx context.Context, notify chan<- bool) error {
 	rc := n.cfg.raftConfig(notify)
+	// A leader reads back what it has just written, once per follower.
+	log, err := raft.NewLogCache(cachedEntries, &watchedLog{n.cfg.Log, n.disk})
+	if err != nil {
+		return err
+	}
 	stores := raftStores{
-		log:       &watchedLog{n.cfg.Log, n.disk},
+		log:       log,
 		stable:    &watchedStable{n.cfg.Stable, n.disk},
 		snapshots: &watchedSnapshots{n.cfg.Snapshots, n.roster.note},
 	}
@@ -150,8 +170,12 @@ func (n *Node) startRaft(ctx context.Context, notify chan<- bool) error {
 	}
 }
 
+// cachedEntries is how many of the newest entries are kept in memory. At load
+// an entry has about 100 KB.
+const cachedEntries = 128
+
 type raftStores struct {
-	log       *watchedLog
+	log       *raft.LogCache
 	stable    *watchedStable
 	snapshots *watchedSnapshots
 }

@@ -12,6 +12,7 @@ import (
 )
 
 var (
+	errAbstains    = errors.New("this node does not stand for election: it gave up leadership just now, its disk is stalled, or it has halted")
 	errMuted       = errors.New("this node does not speak as a leader: its disk is stalled, it is fenced, or it has halted")
 	errTransferRPC = fmt.Errorf("target did not answer TimeoutNow within %v", transferBound)
 )
@@ -30,6 +31,7 @@ type wire struct {
 	clock   Clock
 	address func(id string) (string, bool)
 	muted   func(term uint64) bool
+	abstain func() bool
 	numbers atomic.Uint64
 
 	mu       sync.Mutex
@@ -53,8 +55,11 @@ type quorumWait struct {
 	done       chan struct{}
 }
 
-func newWire(t Transport, clock Clock, address func(string) (string, bool), muted func(uint64) bool) *wire {
-	return &wire{Transport: t, clock: clock, address: address, muted: muted, accepted: map[raft.ServerID]acceptance{}}
+func newWire(n *Node) *wire {
+	return &wire{
+		Transport: n.cfg.Transport, clock: n.cfg.Clock, address: n.cfg.Addresses,
+		muted: n.muted, abstain: n.abstains, accepted: map[raft.ServerID]acceptance{},
+	}
 }
 
 // SetHeartbeatHandler ignores the library's fast path: it would run
@@ -167,10 +172,16 @@ func (w *wire) progress(id raft.ServerID, term uint64) (matched uint64, ago time
 }
 
 func (w *wire) RequestVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if w.abstain() {
+		return errAbstains
+	}
 	return w.Transport.RequestVote(id, w.at(id, to), req, resp)
 }
 
 func (w *wire) RequestPreVote(id raft.ServerID, to raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if w.abstain() {
+		return errAbstains
+	}
 	return w.Transport.RequestPreVote(id, w.at(id, to), req, resp)
 }
 

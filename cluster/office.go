@@ -142,7 +142,7 @@ func (o *office) refused(n *Node, err error) {
 	}
 	if now-o.refusedSince > transferStuck && !o.fenced {
 		o.fenced = true
-		n.fencedTerm.Store(o.term)
+		n.fence(o.term)
 		n.cfg.Logger.Warn("a leadership transfer does not end; giving up leadership", "term", o.term)
 	}
 }

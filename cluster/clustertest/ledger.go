@@ -21,6 +21,8 @@ type Ledger struct {
 	state  ledgerState
 	hashes map[uint64]fsm.StateHash
 	fail   error
+
+	restores int
 }
 
 type ledgerState struct {
@@ -283,5 +285,13 @@ func (l *Ledger) Restore(r io.Reader) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = s
+	l.restores++
 	return nil
+}
+
+// Restores is how often the contents were replaced by a snapshot.
+func (l *Ledger) Restores() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.restores
 }

@@ -85,11 +85,25 @@ func newLogger(cfg server.LogConfig, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// serverFailure is why a node could not start or go on.
+// serverFailure is why a node could not start or go on, with what the server
+// says to do about it.
 func serverFailure(activity string, err error) error {
-	var wrong *server.SettingError
-	if errors.As(err, &wrong) {
-		return &failure{exitUsage, fmt.Errorf("%s: %w", activity, err), "See 'conclave server --help' for the settings."}
+	var (
+		wrong *server.SettingError
+		port  *server.PortError
+		dir   *server.DataDirError
+		join  *server.JoinError
+	)
+	out := &failure{code: exitServer, err: fmt.Errorf("%s: %w", activity, err)}
+	switch {
+	case errors.As(err, &wrong):
+		out.code, out.hint = exitUsage, "See 'conclave server --help' for the settings."
+	case errors.As(err, &port):
+		out.hint = "Stop what uses the address, or set another " + port.Setting + "."
+	case errors.As(err, &dir):
+		out.hint = dir.Hint
+	case errors.As(err, &join):
+		out.hint = join.Hint
 	}
-	return &failure{exitServer, fmt.Errorf("%s: %w", activity, err), ""}
+	return out
 }

@@ -6,27 +6,23 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/conclave-secrets/conclave/server"
 )
 
-// release is set by the linker for a release build.
-var release string
-
-// buildVersion names this build: the release, or what the Go tool knows.
-func buildVersion() (version, revision string) {
-	version = release
+// revision names the commit that this binary was built from, when the Go tool
+// knows it.
+func revision() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return version, ""
-	}
-	if version == "" {
-		version = info.Main.Version
+		return ""
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			revision = s.Value
+			return s.Value
 		}
 	}
-	return version, revision
+	return ""
 }
 
 func versionCommand(inv *invocation) *cobra.Command {
@@ -35,13 +31,12 @@ func versionCommand(inv *invocation) *cobra.Command {
 		Short: "Show the version of this binary",
 		Args:  exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
-			version, revision := buildVersion()
 			view := struct {
 				Version  string `json:"version"`
 				Revision string `json:"revision,omitempty"`
 				Go       string `json:"go"`
 				Platform string `json:"platform"`
-			}{version, revision, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			}{server.Version, revision(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			return inv.render(view, func(out io.Writer) {
 				row(out, "conclave", view.Version)
 				row(out, "revision", cell(view.Revision))

@@ -3,7 +3,6 @@ package testcluster
 import (
 	"errors"
 	"math/rand/v2"
-	"sync"
 
 	"github.com/conclave-secrets/conclave/storage/raftlog"
 	"github.com/conclave-secrets/conclave/storage/vfs"
@@ -36,7 +35,8 @@ func (d *disk) after(keep int, rng *rand.Rand) *disk {
 	next.log = d.log.Crash()
 	// The dead life must not believe that its last write went well.
 	d.log.SetFault(func(op string) error {
-		if op == "Close" {
+		switch op {
+		case "Close", "GetLog", "Get", "FirstIndex", "LastIndex":
 			return nil
 		}
 		return errPowerOff
@@ -44,16 +44,4 @@ func (d *disk) after(keep int, rng *rand.Rand) *disk {
 	d.log.SetStall(nil)
 	close(thaw)
 	return next
-}
-
-// lockedRand draws from one source for several goroutines.
-type lockedRand struct {
-	mu  sync.Mutex
-	rng *rand.Rand
-}
-
-func (l *lockedRand) next() *rand.Rand {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return rand.New(rand.NewPCG(l.rng.Uint64(), l.rng.Uint64()))
 }

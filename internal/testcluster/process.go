@@ -1,0 +1,168 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/conclave-secrets/conclave/cluster"
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/engine/kv"
+	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/storage/raftlog"
+	"github.com/conclave-secrets/conclave/storage/snapshot"
+	"github.com/conclave-secrets/conclave/storage/state"
+)
+
+// snapshotRetain is how many snapshots a simulated node keeps.
+const snapshotRetain = 2
+
+// A Process is one life of a node, from Start to Kill. Its fields do not change.
+type Process struct {
+	Life     int // counted over all nodes of the simulation
+	Node     *cluster.Node
+	Machine  *fsm.Machine
+	Gate     *core.Gate
+	Pipeline *core.Pipeline
+	Leases   *core.Leases
+	Secrets  *kv.Engine
+
+	disk  *disk
+	store *state.Store
+	log   *raftlog.Store
+
+	ctx    context.Context // ends when the process dies
+	die    context.CancelFunc
+	dead   atomic.Bool
+	doors  sync.Mutex // orders Enter against the end
+	guests sync.WaitGroup
+	closed chan struct{} // everything is closed
+	failed error         // of closing; read after closed
+}
+
+// ledger is the replicated state as core wants it.
+type ledger struct {
+	*cluster.Node
+	machine *fsm.Machine
+}
+
+// View implements core.Ledger.
+func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
+
+// Enter begins a request to the process. The context ends when the process
+// dies. leave ends the request and tells whether its answer reached anybody: a
+// process that died meanwhile has told nobody anything. ok is false when the
+// process was dead already.
+func (p *Process) Enter(ctx context.Context) (within context.Context, leave func() (answered bool), ok bool) {
+	p.doors.Lock()
+	defer p.doors.Unlock()
+	if p.dead.Load() {
+		return nil, nil, false
+	}
+	p.guests.Add(1)
+	within, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(p.ctx, cancel)
+	return within, func() bool {
+		stop()
+		cancel()
+		p.guests.Done()
+		return !p.dead.Load()
+	}, true
+}
+
+// open brings a node up from its disk, sealed.
+func (r *Replica) open(d *disk) (p *Process, err error) {
+	p = &Process{Life: r.sim.nextLife(), disk: d, Secrets: &kv.Engine{}, closed: make(chan struct{})}
+	p.ctx, p.die = context.WithCancel(context.Background())
+	dice := newDice(r.sim.options.Seed, fmt.Sprint("life", p.Life))
+	if p.store, err = state.Open("state", d.fs, state.Options{CacheBytes: 1 << 20, MemTableBytes: 256 << 10}); err != nil {
+		return nil, err
+	}
+	if p.Machine, err = fsm.Open(p.store); err != nil {
+		return nil, errors.Join(err, p.store.Close())
+	}
+	p.Gate = core.NewGate(dice)
+	if err := r.join(p, dice); err != nil {
+		return nil, errors.Join(err, p.Machine.Close(), p.store.Close())
+	}
+	var l core.Ledger = ledger{p.Node, p.Machine}
+	if wrap := r.sim.options.Ledger; wrap != nil {
+		l = wrap(l)
+	}
+	p.Pipeline = core.NewPipeline(core.Options{Gate: p.Gate, Ledger: l, Clock: r.Clock, Rand: dice,
+		Writable: func() error { return nil }})
+	p.Leases = core.NewLeases(p.Pipeline)
+	return p, nil
+}
+
+// join opens log and snapshots and starts the consensus node.
+func (r *Replica) join(p *Process, dice *dice) error {
+	o := r.sim.options
+	snapshots, err := snapshot.New("snapshots", p.disk.fs, snapshotRetain, snapshot.WithLogger(o.Logger))
+	if err != nil {
+		return err
+	}
+	newest := func() (uint64, error) {
+		list, err := snapshots.List()
+		if err != nil || len(list) == 0 {
+			return 0, err
+		}
+		return list[0].Index, nil
+	}
+	if p.log, err = raftlog.New(raftlog.Options{Inner: p.disk.log, LastSnapshot: newest, Fail: func(error) {}, Logger: o.Logger}); err != nil {
+		return err
+	}
+	covered, err := newest()
+	if err == nil {
+		applied, _ := p.Machine.Applied()
+		err = p.log.CheckAgainst(applied, covered)
+	}
+	if err != nil {
+		return errors.Join(err, p.log.Close())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	p.Node, err = cluster.Start(ctx, cluster.Config{
+		ID: r.ID, Machine: &watchedMachine{p.Machine, r.sim.Witness, r.ID},
+		Log: p.log, Stable: p.log, Snapshots: snapshots, Transport: r.sim.Network.Transport(r.ID),
+		Clock: r.Clock, Rand: dice, Logger: o.Logger.With("node", r.ID),
+		Bootstrap: true, Voters: r.sim.voters(),
+		Fatal:         func(err error) { r.sim.halted(r, p, err) },
+		Unsealed:      func() bool { return !p.Gate.Sealed() },
+		CommitTimeout: o.CommitTimeout, RPCTimeout: o.RPCTimeout,
+		SnapshotThreshold: o.SnapshotThreshold, SnapshotInterval: o.SnapshotInterval, SnapshotRetain: snapshotRetain,
+		HashInterval: time.Second,
+	})
+	if err != nil {
+		return errors.Join(err, p.log.Close())
+	}
+	return nil
+}
+
+// end makes the process dead to the world and closes what it had open.
+func (p *Process) end() {
+	p.doors.Lock()
+	first := !p.dead.Swap(true)
+	p.doors.Unlock()
+	if !first {
+		return
+	}
+	p.die()
+	go func() {
+		defer close(p.closed)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		err := p.Node.Close(ctx)
+		p.guests.Wait()
+		p.failed = errors.Join(err, p.Gate.Close(), p.log.Close(), p.Machine.Close(), p.store.Close())
+	}()
+}
+
+// crash returns a seeded source for the power cut of one life.
+func (s *Sim) crash(life int) *rand.Rand {
+	return rand.New(rand.NewPCG(s.options.Seed, uint64(life)))
+}

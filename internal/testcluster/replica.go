@@ -1,0 +1,126 @@
+package testcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/conclave-secrets/conclave/cluster"
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// A Replica is a node over all its lives. One goroutine at a time starts and
+// kills it; Process is for any.
+type Replica struct {
+	ID    string
+	Clock *Clock
+	sim   *Sim
+	disk  *disk
+
+	mu      sync.Mutex
+	process *Process // guarded by mu; nil while the node is down
+}
+
+// ErrDown: the node does not run.
+var ErrDown = errors.New("the node is down")
+
+// Process returns the life that runs now, or nil.
+func (r *Replica) Process() *Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.process
+}
+
+// Start brings the node up from its disk, sealed.
+func (r *Replica) Start() error {
+	if r.Process() != nil {
+		return fmt.Errorf("starting %s: it runs", r.ID)
+	}
+	p, err := r.open(r.disk)
+	if err != nil {
+		return fmt.Errorf("starting %s: %w", r.ID, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.process = p
+	return nil
+}
+
+// A Death is how a process ends.
+type Death uint8
+
+const (
+	// Killed: as by kill -9. What was written is there for the next life.
+	Killed Death = iota
+	// PowerCut: of what was written but not synced, any part may be gone.
+	PowerCut
+)
+
+// Kill ends the node in an instant: nothing that it owes is answered, and
+// nothing that it does from now on is seen by anybody or found on its disk.
+func (r *Replica) Kill(how Death) {
+	r.mu.Lock()
+	p := r.process
+	r.process = nil
+	r.mu.Unlock()
+	if p == nil {
+		return
+	}
+	r.sim.Network.Kill(r.ID)
+	keep := 100
+	rng := r.sim.crash(p.Life)
+	if how == PowerCut {
+		keep = rng.IntN(100)
+	}
+	r.disk = p.disk.after(keep, rng)
+	r.sim.bury(p)
+}
+
+// Unseal gives the node the shares.
+func (r *Replica) Unseal(ctx context.Context) error {
+	p := r.Process()
+	if p == nil {
+		return fmt.Errorf("unsealing %s: %w", r.ID, ErrDown)
+	}
+	cfg, err := r.sealConfig(ctx, p)
+	if err != nil {
+		return fmt.Errorf("unsealing %s: %w", r.ID, err)
+	}
+	for _, share := range r.sim.founding.Shares[:cfg.Threshold()] {
+		if _, err := p.Gate.Submit(cfg, share); err != nil {
+			return fmt.Errorf("unsealing %s: %w", r.ID, err)
+		}
+	}
+	return nil
+}
+
+// sealConfig reads the seal configuration from the node's own state, once the
+// state has it.
+func (r *Replica) sealConfig(ctx context.Context, p *Process) (cfg seal.Config, err error) {
+	if err := p.Node.WaitApplied(ctx, r.sim.founded); err != nil {
+		return cfg, err
+	}
+	view, err := p.Machine.View()
+	if err != nil {
+		return cfg, err
+	}
+	cfg, ok, err := core.ReadSealConfig(view)
+	if err == nil && !ok {
+		err = errors.New("the state has no seal configuration")
+	}
+	return cfg, errors.Join(err, view.Close())
+}
+
+// Seal takes the keys away from the node, which goes on as a replica.
+func (r *Replica) Seal() error {
+	p := r.Process()
+	if p == nil {
+		return fmt.Errorf("sealing %s: %w", r.ID, ErrDown)
+	}
+	return p.Gate.Close()
+}
+
+// peer is how the others know the node.
+func (r *Replica) peer() cluster.Peer { return cluster.Peer{ID: r.ID, Address: r.ID} }

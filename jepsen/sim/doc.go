@@ -1,0 +1,9 @@
+// Package sim runs workloads and faults against a simulated cluster
+// (internal/testcluster) and judges what the clients saw. One seed is one run:
+// which requests are sent when, what goes wrong, and how long each message takes
+// all follow from it.
+//
+// Models and checks live in jepsen/model and jepsen/check; real processes are
+// not started here. Start reading at Run; README.md one folder up tells how to
+// replay a seed.
+package sim

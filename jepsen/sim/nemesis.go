@@ -1,0 +1,325 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/conclave-secrets/conclave/internal/testcluster"
+)
+
+// nemesis does the damage: one goroutine to the network and the clocks, one to
+// the processes, so that the two overlap. Everything it chooses is of the seed.
+type nemesis struct {
+	sim     *testcluster.Sim
+	options Options
+	began   time.Time
+	busy    []atomic.Int64 // requests under way, by node
+
+	mu       sync.Mutex
+	active   int           // guarded by mu; faults at work
+	ended    time.Duration // guarded by mu; when the last one ended
+	done     map[string]int
+	inFlight int // partitions that cut off a node with requests under way
+	failed   []error
+}
+
+func newNemesis(s *testcluster.Sim, o Options) *nemesis {
+	return &nemesis{sim: s, options: o, began: time.Now(), busy: make([]atomic.Int64, len(s.Replicas)), done: map[string]int{}}
+}
+
+// aftermath is how long after a fault the cluster may still be finding itself:
+// an election, and calls that time out.
+const aftermath = 1200 * time.Millisecond
+
+// track counts a request under way at a node; call the result at its end.
+func (n *nemesis) track(node int) func() {
+	n.busy[node].Add(1)
+	return func() { n.busy[node].Add(-1) }
+}
+
+// disturbing tells whether a fault is at work or was just now.
+func (n *nemesis) disturbing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.active > 0 || n.ended > 0 && time.Since(n.began) < n.ended+aftermath
+}
+
+// disturbedSince tells whether a fault was at work since t.
+func (n *nemesis) disturbedSince(t time.Duration) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.active > 0 || n.ended > 0 && t < n.ended+aftermath
+}
+
+func (n *nemesis) counts() map[string]int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.done)
+}
+
+// fault is something that goes wrong for a while.
+type fault struct {
+	name string
+	do   func(n *nemesis, rng *rand.Rand, hold func())
+}
+
+var networkFaults = []fault{
+	{"leader cut off", func(n *nemesis, rng *rand.Rand, hold func()) { n.isolate(n.leaderOr(rng), hold) }},
+	{"node cut off", func(n *nemesis, rng *rand.Rand, hold func()) { n.isolate(rng.IntN(len(n.sim.Replicas)), hold) }},
+	{"halves", (*nemesis).halves},
+	{"one-way cut", (*nemesis).oneWay},
+	{"slow messages", (*nemesis).slow},
+	{"lost messages", (*nemesis).lossy},
+	{"repeated messages", func(n *nemesis, _ *rand.Rand, hold func()) {
+		n.sim.Network.SetDuplicates(0.5)
+		hold()
+		n.sim.Network.SetDuplicates(0)
+	}},
+	{"wrong clock", (*nemesis).skew},
+}
+
+var processFaults = []fault{
+	{"leader killed", func(n *nemesis, rng *rand.Rand, hold func()) { n.kill(n.leaderOr(rng), testcluster.Killed, rng, hold) }},
+	{"leader without power", func(n *nemesis, rng *rand.Rand, hold func()) {
+		n.kill(n.leaderOr(rng), testcluster.PowerCut, rng, hold)
+	}},
+	{"node killed", func(n *nemesis, rng *rand.Rand, hold func()) {
+		n.kill(rng.IntN(len(n.sim.Replicas)), testcluster.Killed, rng, hold)
+	}},
+	{"blackout", (*nemesis).blackout},
+	{"leadership handed over", (*nemesis).transfer},
+	{"node sealed", (*nemesis).seal},
+	{"snapshot", (*nemesis).snapshot},
+}
+
+func faultNames() (names []string) {
+	for _, f := range slices.Concat(networkFaults, processFaults) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+func (n *nemesis) disturbNetwork(ctx context.Context) { n.disturb(ctx, networkFaults, 1) }
+
+func (n *nemesis) disturbProcesses(ctx context.Context) { n.disturb(ctx, processFaults, 2) }
+
+// disturb does one fault after the other, with pauses, until ctx ends.
+func (n *nemesis) disturb(ctx context.Context, faults []fault, use uint64) {
+	rng := dice(n.options.Seed, use)
+	for {
+		pause(ctx, 300*time.Millisecond+time.Duration(rng.Int64N(int64(1500*time.Millisecond))))
+		if ctx.Err() != nil {
+			return
+		}
+		f := faults[rng.IntN(len(faults))]
+		n.begin(f.name)
+		f.do(n, rng, func() { pause(ctx, 200*time.Millisecond+time.Duration(rng.Int64N(int64(900*time.Millisecond)))) })
+		n.end()
+	}
+}
+
+func (n *nemesis) begin(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.active++
+	n.done[name]++
+}
+
+func (n *nemesis) end() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.active--
+	n.ended = time.Since(n.began)
+}
+
+func (n *nemesis) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.failed = append(n.failed, err)
+}
+
+// leaderOr returns the leader's place, or that of any node when there is none.
+func (n *nemesis) leaderOr(rng *rand.Rand) int {
+	other := rng.IntN(len(n.sim.Replicas))
+	if i := slices.Index(n.sim.Replicas, n.sim.Leader()); i >= 0 {
+		return i
+	}
+	return other
+}
+
+func (n *nemesis) isolate(node int, hold func()) { n.partition([]int{node}, hold) }
+
+func (n *nemesis) halves(rng *rand.Rand, hold func()) {
+	n.partition(rng.Perm(len(n.sim.Replicas))[:len(n.sim.Replicas)/2], hold)
+}
+
+// partition cuts the nodes of one side off from all others.
+func (n *nemesis) partition(side []int, hold func()) {
+	var busy int64
+	for i, a := range n.sim.Replicas {
+		if !slices.Contains(side, i) {
+			continue
+		}
+		busy += n.busy[i].Load()
+		for j, b := range n.sim.Replicas {
+			if !slices.Contains(side, j) {
+				n.sim.Network.Cut(a.ID, b.ID)
+			}
+		}
+	}
+	if busy > 0 {
+		n.mu.Lock()
+		n.inFlight++
+		n.mu.Unlock()
+	}
+	hold()
+	n.sim.Network.Heal()
+}
+
+func (n *nemesis) oneWay(rng *rand.Rand, hold func()) {
+	from := n.leaderOr(rng)
+	to := (from + 1 + rng.IntN(len(n.sim.Replicas)-1)) % len(n.sim.Replicas)
+	if rng.IntN(2) == 0 {
+		from, to = to, from
+	}
+	n.sim.Network.CutOneWay(n.sim.Replicas[from].ID, n.sim.Replicas[to].ID)
+	hold()
+	n.sim.Network.Heal()
+}
+
+// quick is how long messages take when nothing is wrong.
+func quick(rng *rand.Rand, _, _ string, _ bool) time.Duration {
+	return 300*time.Microsecond + time.Duration(rng.Int64N(int64(400*time.Microsecond)))
+}
+
+// slow delays what one node sends and is sent, or everything, by up to a
+// quarter of a second, each message by another amount.
+func (n *nemesis) slow(rng *rand.Rand, hold func()) {
+	victim, everybody := n.sim.Replicas[n.leaderOr(rng)].ID, rng.IntN(3) == 0
+	most := 5*time.Millisecond + time.Duration(rng.Int64N(int64(250*time.Millisecond)))
+	n.sim.Network.SetDelay(func(rng *rand.Rand, from, to string, reply bool) time.Duration {
+		if !everybody && from != victim && to != victim {
+			return quick(rng, from, to, reply)
+		}
+		return time.Duration(rng.Int64N(int64(most)))
+	})
+	hold()
+	n.sim.Network.SetDelay(quick)
+}
+
+func (n *nemesis) lossy(rng *rand.Rand, hold func()) {
+	n.sim.Network.SetLoss(0.02 + 0.25*rng.Float64())
+	hold()
+	n.sim.Network.SetDrop(nil)
+}
+
+// skew sets a wall clock wrong, by up to an hour. It is not set right again:
+// log time must not care.
+func (n *nemesis) skew(rng *rand.Rand, _ func()) {
+	r := n.sim.Replicas[n.leaderOr(rng)]
+	r.Clock.Skew(time.Duration(rng.Int64N(int64(2*time.Hour))) - time.Hour)
+}
+
+// kill ends a node and brings it back, sealed at first.
+func (n *nemesis) kill(node int, how testcluster.Death, rng *rand.Rand, hold func()) {
+	r := n.sim.Replicas[node]
+	r.Kill(how)
+	hold()
+	if rng.IntN(2) == 0 {
+		hold() // long enough away to need a snapshot
+	}
+	n.revive(r, hold)
+}
+
+func (n *nemesis) revive(r *testcluster.Replica, hold func()) {
+	if err := r.Start(); err != nil {
+		n.fail(err)
+		return
+	}
+	hold()
+	n.unseal(r)
+}
+
+func (n *nemesis) unseal(r *testcluster.Replica) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := r.Unseal(ctx)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) { // calm tries again
+		n.fail(err)
+	}
+}
+
+// blackout cuts the power of every node at one moment.
+func (n *nemesis) blackout(_ *rand.Rand, hold func()) {
+	for _, r := range n.sim.Replicas {
+		n.sim.Network.Kill(r.ID)
+	}
+	for _, r := range n.sim.Replicas {
+		r.Kill(testcluster.PowerCut)
+	}
+	hold()
+	for _, r := range n.sim.Replicas {
+		if err := r.Start(); err != nil {
+			n.fail(err)
+			return
+		}
+	}
+	for _, r := range n.sim.Replicas {
+		n.unseal(r)
+	}
+}
+
+// transfer has the leader step down in good order. It may well fail.
+func (n *nemesis) transfer(rng *rand.Rand, _ func()) {
+	p := n.sim.Replicas[n.leaderOr(rng)].Process()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := p.Node.StepDown(ctx); err != nil {
+		return // no leader, or nobody to take over: that is the weather
+	}
+}
+
+func (n *nemesis) seal(rng *rand.Rand, hold func()) {
+	r := n.sim.Replicas[n.leaderOr(rng)]
+	if err := r.Seal(); err != nil {
+		n.fail(err)
+		return
+	}
+	hold()
+	n.unseal(r)
+}
+
+func (n *nemesis) snapshot(rng *rand.Rand, _ func()) {
+	p := n.sim.Replicas[rng.IntN(len(n.sim.Replicas))].Process()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := p.Node.Snapshot(ctx); err != nil {
+		n.fail(fmt.Errorf("taking a snapshot: %w", err))
+	}
+}
+
+// calm ends all faults and brings every node back, unsealed.
+func (n *nemesis) calm() error {
+	n.sim.Network.Heal()
+	n.sim.Network.SetDrop(nil)
+	n.sim.Network.SetDuplicates(0)
+	n.sim.Network.SetDelay(quick)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	errs := n.failed
+	for _, r := range n.sim.Replicas {
+		if r.Process() == nil {
+			errs = append(errs, fmt.Errorf("%s is down", r.ID))
+			continue
+		}
+		errs = append(errs, r.Unseal(ctx))
+	}
+	return errors.Join(errs...)
+}
