@@ -32,6 +32,7 @@ type outcome struct {
 	first  error
 	took   time.Duration
 	each   []time.Duration // sorted
+	cpu    string
 }
 
 func (o outcome) perSecond() float64 { return float64(o.done) / o.took.Seconds() }
@@ -45,6 +46,7 @@ func (o outcome) percentile(p float64) time.Duration {
 
 func (o outcome) detail() string {
 	s := fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, max %.2f ms", ms(o.percentile(.5)), ms(o.percentile(.99)), ms(o.percentile(1)))
+	s += "; " + o.cpu
 	if o.failed > 0 {
 		s += fmt.Sprintf("; %d failed, first: %v", o.failed, o.first)
 	}
@@ -67,6 +69,10 @@ func (l load) run(ctx context.Context, cluster *testprocess.Cluster) (out outcom
 	var failed atomic.Int64
 	var once sync.Once
 	all := make([][]time.Duration, l.clients)
+	before, err := readCPU(cluster)
+	if err != nil {
+		return out, err
+	}
 	began := time.Now()
 	for w := range l.clients {
 		group.Go(func() {
@@ -91,7 +97,9 @@ func (l load) run(ctx context.Context, cluster *testprocess.Cluster) (out outcom
 	out.each = slices.Concat(all...)
 	slices.Sort(out.each)
 	out.done = len(out.each)
-	return out, nil
+	after, err := readCPU(cluster)
+	out.cpu = after.since(before, out.done)
+	return out, err
 }
 
 type pool []*client.Client

@@ -126,22 +126,21 @@ func TestL2AcknowledgementsFromBeforeDoNotCount(t *testing.T) {
 // after the new one was acknowledged.
 func TestL2NoStaleReads(t *testing.T) {
 	const seeds = 120
-	stale := 0
-	for seed := range uint64(seeds) {
-		synctest.Test(t, func(t *testing.T) {
-			if plainStale(t, seed) {
-				stale++
-			}
-		})
+	stale, tried := false, uint64(0)
+	for ; !stale && tried < 8*seeds; tried++ { // about 1 of 20 is; its timers are not seeded
+		synctest.Test(t, func(t *testing.T) { stale = plainStale(t, tried) })
 	}
-	if stale == 0 {
+	if !stale {
 		t.Error("bare library: no stale read; the test shows nothing")
 	}
 	served := 0
 	for seed := range uint64(seeds) {
 		synctest.Test(t, func(t *testing.T) { served += staleHunt(t, seed) })
 	}
-	t.Logf("VerifyLeader: %d of %d seeds stale; ReadIndex: none, %d reads served by old leaders", stale, seeds, served)
+	t.Logf("VerifyLeader: stale after %d seeds; ReadIndex: not in %d seeds, %d reads served by old leaders", tried, seeds, served)
+	if served == 0 {
+		t.Error("the old leaders served no read; the test shows nothing")
+	}
 }
 
 // plainStale tells whether a read behind VerifyLeader was stale (lease equal to

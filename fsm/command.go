@@ -304,7 +304,7 @@ func EncodeBatch(b *Batch) []byte { return encode(b) }
 // DecodeBatch parses what EncodeBatch wrote. The batch aliases nothing in p.
 func DecodeBatch(p []byte) (*Batch, error) {
 	var b Batch
-	if err := decode(p, &b); err != nil {
+	if err := decode(p, &b, batchLimits); err != nil {
 		return nil, fmt.Errorf("decoding batch: %w", err)
 	}
 	return &b, nil
@@ -316,7 +316,7 @@ func EncodeEntry(e *Entry) []byte { return encode(e) }
 // DecodeEntry parses what EncodeEntry wrote.
 func DecodeEntry(p []byte) (*Entry, error) {
 	var e Entry
-	if err := decode(p, &e); err != nil {
+	if err := decode(p, &e, entryLimits); err != nil {
 		return nil, fmt.Errorf("decoding entry: %w", err)
 	}
 	return &e, nil
@@ -332,12 +332,15 @@ func encode(v any) []byte {
 	return buf.Bytes()
 }
 
-func decode(p []byte, v any) error {
+func decode(p []byte, v any, limits frameLimits) error {
 	if len(p) == 0 || len(p) > maxDecode {
 		return fmt.Errorf("length %d is outside 1..%d", len(p), maxDecode)
 	}
 	if p[0] != formatCommand1 {
 		return fmt.Errorf("format %d is not one this version knows", p[0])
+	}
+	if err := checkFrame(p[1:], limits); err != nil {
+		return err
 	}
 	d := codec.NewDecoderBytes(p[1:], handle)
 	if err := d.Decode(v); err != nil {

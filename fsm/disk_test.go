@@ -27,7 +27,7 @@ func newDisk(t testing.TB) *disk {
 func (d *disk) open() {
 	d.t.Helper()
 	var err error
-	if d.store, err = state.Open("state", d.fs, state.Options{}); err != nil {
+	if d.store, err = state.Open("state", d.fs, state.Options{CacheBytes: 1 << 20, MemTableBytes: 256 << 10}); err != nil {
 		d.t.Fatal(err)
 	}
 	if d.machine, err = Open(d.store); err != nil {

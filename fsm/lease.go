@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -14,7 +13,9 @@ import (
 // of rows an entry, by this entry and the ones that follow, whatever they carry.
 //
 // Invariant: every lease in state ending or revoking either has an end on the
-// queue or owns nothing any more.
+// queue or owns nothing any more, and a lease in state ending has one. A lease
+// row goes only after everything it owns; so an id that is free to be granted
+// again owns nothing, and nothing of an earlier holder comes back to life.
 
 const (
 	// maxSettlePerEntry bounds the rows that one entry removes from the queue,
@@ -35,8 +36,11 @@ func (t *tx) grantLease(op *Operation) RefusedReason {
 	}
 	if op.Lease != nil {
 		owner := t.liveLease(op.Lease)
-		if owner == nil || owner.Depth >= MaxLeaseDepth {
+		if owner == nil {
 			return RefusedLeaseUnknown
+		}
+		if owner.Depth >= MaxLeaseDepth {
+			return RefusedLeaseState
 		}
 		l.Depth = owner.Depth + 1
 		t.set(ownerKey(op.Lease, op.Key), []byte{formatRow1})
@@ -152,7 +156,8 @@ func (t *tx) beginEnd(id Key, l *Lease) {
 	t.enqueue(&pending{kind: pendingEnd, key: id})
 }
 
-// endLease removes a lease whose outside effect is undone.
+// endLease removes a lease whose outside effect is undone. What the lease owns
+// may still wait on the queue, so the row goes by way of the queue, too.
 func (t *tx) endLease(id Key) RefusedReason {
 	l := t.lease(id)
 	switch {
@@ -161,8 +166,10 @@ func (t *tx) endLease(id Key) RefusedReason {
 	case l.State != LeaseRevoking:
 		return RefusedLeaseState
 	}
-	t.leases = true
-	t.del(leaseKey(id))
+	l.State = LeaseEnding
+	l.Generation++
+	t.putLease(id, l)
+	t.enqueue(&pending{kind: pendingEnd, key: id})
 	return RefusedNone
 }
 
@@ -215,16 +222,14 @@ func (t *tx) settle() {
 // expireDue ends up to limit leases whose expiry has passed. Whether one has is
 // decided here, on the row as it is now: a renewal that came first wins.
 func (t *tx) expireDue(limit int) {
-	for _, k := range t.collect([]byte{tableByExpiry}, nil, limit) {
-		if len(k) < 8 || LogTime(binary.BigEndian.Uint64(k)) > t.now {
-			break
-		}
-		l := t.lease(k[8:])
+	due := key(tableByExpiry, number(uint64(t.now)+1))
+	for _, id := range t.collectRange([]byte{tableByExpiry}, due, 1+8, limit) {
+		l := t.lease(id)
 		if l == nil {
 			t.note(errors.New("the expiry index names a lease that is not there"))
 			return
 		}
-		t.beginEnd(k[8:], l)
+		t.beginEnd(id, l)
 		t.keep()
 	}
 }
@@ -265,8 +270,13 @@ func (t *tx) settleOne(budget int) (cost int) {
 }
 
 // settleEnd removes what the lease id owns, and then the lease itself unless an
-// outside effect keeps it.
+// outside effect keeps it. A lease may be on the queue twice, once for its end and
+// once because its outside effect is undone; whoever holds the id by the time of
+// the second is left alone.
 func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
+	if l := t.lease(id); l == nil || (l.State != LeaseEnding && l.State != LeaseRevoking) {
+		return 0, true
+	}
 	owned := key(tableRecordByLease, counted(id))
 	records := t.collect(owned, nil, budget)
 	for _, k := range records {

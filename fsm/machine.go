@@ -139,6 +139,9 @@ func firstExpiry(from state.Reader) (at LogTime, err error) {
 		return 0, err
 	}
 	if c.Next() {
+		if len(c.Key()) < 1+8 {
+			return 0, errors.Join(fmt.Errorf("expiry index %w", errRow), c.Close())
+		}
 		at = LogTime(binary.BigEndian.Uint64(c.Key()[1:]))
 	}
 	return at, errors.Join(c.Err(), c.Close())

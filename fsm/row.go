@@ -223,7 +223,7 @@ func decodeLease(p []byte) (*Lease, error) {
 		Expires: LogTime(r.uint()), MaxExpires: LogTime(r.uint()), Depth: r.uint(), Owner: r.bytes()}
 	n := r.uint()
 	if n > MaxGroups {
-		return nil, r.end("lease")
+		return nil, fmt.Errorf("lease %w", errRow)
 	}
 	for range n {
 		row.Groups = append(row.Groups, r.bytes())
@@ -280,6 +280,9 @@ func decodeAnswers(index uint64, p []byte) (*answers, error) {
 		return nil, fmt.Errorf("answers %w", errRow)
 	}
 	for range n {
+		if r.err != nil {
+			break
+		}
 		a.results = append(a.results, numberedResult{sequence: r.uint(), result: Result{Code: ResultCode(r.uint()),
 			Index: index, Time: LogTime(r.uint()), Guard: int(r.uint()), Reason: RefusedReason(r.uint())}})
 	}

@@ -3,6 +3,8 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -144,7 +146,7 @@ func loadSessions(from state.Reader) (*sessions, error) {
 	s := &sessions{byID: map[SessionID]*session{}}
 	err := eachRow(from, []byte{tableSession}, func(k, v []byte) error {
 		row, err := decodeSession(v)
-		if err != nil {
+		if err = errors.Join(err, checkLength("session", k, len(SessionID{}))); err != nil {
 			return err
 		}
 		c := &session{sessionRow: *row, id: SessionID(k), answers: map[uint64]Result{}, owner: s}
@@ -155,10 +157,16 @@ func loadSessions(from state.Reader) (*sessions, error) {
 		return nil, err
 	}
 	return s, eachRow(from, []byte{tableAnswers}, func(k, v []byte) error {
+		if err := checkLength("answers", k, len(SessionID{})+8); err != nil {
+			return err
+		}
 		c := s.byID[SessionID(k[:len(SessionID{})])]
 		g, err := decodeAnswers(binary.BigEndian.Uint64(k[len(SessionID{}):]), v)
-		if err != nil || c == nil {
+		if err != nil {
 			return err
+		}
+		if c == nil {
+			return fmt.Errorf("answers %w: they belong to no session", errRow)
 		}
 		c.groups = append(c.groups, g)
 		for _, r := range g.results {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -114,6 +115,9 @@ var errImage = errors.New("snapshot is damaged")
 // ValidateBatch lets in comes near it.
 const maxImageField = 16 << 20
 
+// trustedField is how much is allocated for a field on its announced length alone.
+const trustedField = 64 << 10
+
 func readImage(r io.Reader, w *state.Writer) error {
 	in := bufio.NewReaderSize(r, 256<<10)
 	head := make([]byte, len(imageMagic)+1)
@@ -127,24 +131,37 @@ func readImage(r io.Reader, w *state.Writer) error {
 		return fmt.Errorf("snapshot format %d is not one this version knows", f)
 	}
 	var found sum
+	var last []byte
 	for {
-		k, err := readField(in)
+		k, v, err := readRow(in)
 		if err != nil {
 			return err
 		}
-		if len(k) == 0 {
-			break
+		if k == nil {
+			return finishImage(in, w, found)
 		}
-		v, err := readField(in)
-		if err != nil {
-			return err
+		// A key that comes twice would count twice in the sum and once in the store.
+		if bytes.Compare(k, last) <= 0 {
+			return fmt.Errorf("%w: its rows are not in order", errImage)
+		}
+		if err := checkRow(k, v); err != nil {
+			return fmt.Errorf("%w: %w", errImage, err)
 		}
 		found.add(element(k, v))
 		if err := w.Set(k, v); err != nil {
 			return err
 		}
+		last = k
 	}
-	return finishImage(in, w, found)
+}
+
+// readRow returns the next row; its key is nil after the last.
+func readRow(in *bufio.Reader) (k, v []byte, err error) {
+	if k, err = readField(in); err != nil || len(k) == 0 {
+		return nil, nil, err
+	}
+	v, err = readField(in)
+	return k, v, err
 }
 
 func finishImage(in *bufio.Reader, w *state.Writer, found sum) error {
@@ -172,14 +189,30 @@ func finishImage(in *bufio.Reader, w *state.Writer, found sum) error {
 func readField(in *bufio.Reader) ([]byte, error) {
 	n, err := binary.ReadUvarint(in)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errImage, err)
+		return nil, fmt.Errorf("%w: %w", errImage, noEOF(err))
 	}
 	if n > maxImageField {
 		return nil, fmt.Errorf("%w: a field of %d bytes", errImage, n)
 	}
-	p := make([]byte, n)
-	if _, err := io.ReadFull(in, p); err != nil {
-		return nil, fmt.Errorf("%w: %w", errImage, err)
+	if n <= trustedField {
+		p := make([]byte, n)
+		if _, err := io.ReadFull(in, p); err != nil {
+			return nil, fmt.Errorf("%w: %w", errImage, noEOF(err))
+		}
+		return p, nil
 	}
-	return p, nil
+	// What is allocated follows what was read, not what was announced.
+	var p bytes.Buffer
+	if _, err := io.CopyN(&p, in, int64(n)); err != nil {
+		return nil, fmt.Errorf("%w: %w", errImage, noEOF(err))
+	}
+	return p.Bytes(), nil
+}
+
+// noEOF turns an end within a field into an unexpected one.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

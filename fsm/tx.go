@@ -23,6 +23,8 @@ type tx struct {
 
 	// rowsSeen holds each row that was read or written in this transaction, nil
 	// when absent: most rows are looked at twice or more on their way through.
+	// Invariant: it holds every row that the transaction wrote, so that what it
+	// does not hold may be read from below the transaction.
 	rowsSeen map[string][]byte
 
 	staged  map[string][]byte // changes of the batch at work; nil: deleted
@@ -74,7 +76,7 @@ func (t *tx) stored(key []byte) ([]byte, error) {
 	if v, ok := t.rowsSeen[string(key)]; ok {
 		return v, nil
 	}
-	v, _, err := t.store.Get(key)
+	v, _, err := t.store.GetBefore(key)
 	if err == nil {
 		t.rowsSeen[string(key)] = v
 	}
@@ -90,9 +92,11 @@ func (t *tx) set(key, value []byte) {
 }
 
 // insert is set for a row that by an invariant of its table cannot exist yet,
-// which saves the read of what it replaces.
+// which saves the read of what it replaces. When the batch at work deleted the
+// row first (a purge before an append), it does exist in the store.
 func (t *tx) insert(key, value []byte) {
-	if _, ok := t.rowsSeen[string(key)]; !ok {
+	_, changed := t.staged[string(key)]
+	if _, seen := t.rowsSeen[string(key)]; !seen && !changed {
 		t.rowsSeen[string(key)] = nil
 	}
 	t.set(key, value)
@@ -146,14 +150,20 @@ func (t *tx) collect(prefix, after []byte, limit int) [][]byte {
 	if len(after) > 0 {
 		lower = append(append(append([]byte(nil), prefix...), after...), 0)
 	}
-	c, err := t.store.Cursor(lower, state.After(prefix))
+	return t.collectRange(lower, state.After(prefix), len(prefix), limit)
+}
+
+// collectRange returns up to limit keys in [lower, upper), each without its
+// first cut bytes.
+func (t *tx) collectRange(lower, upper []byte, cut, limit int) [][]byte {
+	c, err := t.store.Cursor(lower, upper)
 	if err != nil {
 		t.note(err)
 		return nil
 	}
 	var keys [][]byte
 	for len(keys) < limit && c.Next() {
-		keys = append(keys, append([]byte(nil), c.Key()[len(prefix):]...))
+		keys = append(keys, append([]byte(nil), c.Key()[cut:]...))
 	}
 	t.note(errors.Join(c.Err(), c.Close()))
 	return keys

@@ -10,9 +10,9 @@ func ValidateBatch(p []byte) (*Batch, error) {
 	if len(p) > MaxBatchSize {
 		return nil, fmt.Errorf("batch of %d bytes is above the limit of %d", len(p), MaxBatchSize)
 	}
-	b, err := DecodeBatch(p)
-	if err != nil {
-		return nil, err
+	var b Batch
+	if err := decode(p, &b, strictLimits); err != nil {
+		return nil, fmt.Errorf("decoding batch: %w", err)
 	}
 	if len(b.Guards) > MaxGuards || len(b.Operations) > MaxOperations {
 		return nil, fmt.Errorf("batch of %d guards and %d operations is above the limits of %d and %d",
@@ -31,7 +31,7 @@ func ValidateBatch(p []byte) (*Batch, error) {
 			return nil, err
 		}
 	}
-	return b, nil
+	return &b, nil
 }
 
 func validateOperation(op *Operation) error {

@@ -15,7 +15,10 @@ type Rules struct {
 	forbidden []ban
 }
 
-type ban struct{ what, by string }
+type ban struct {
+	what, by string
+	direct   bool
+}
 
 // Parse reads the rules. Statements end in a semicolon; # starts a comment.
 func Parse(text string) (*Rules, error) {
@@ -38,10 +41,14 @@ func Parse(text string) (*Rules, error) {
 }
 
 func (r *Rules) add(statement string) error {
-	if left, right, ok := strings.Cut(statement, "!<"); ok {
+	for _, sign := range []string{"!<", "!-"} {
+		left, right, ok := strings.Cut(statement, sign)
+		if !ok {
+			continue
+		}
 		for _, what := range names(left) {
 			for _, by := range names(right) {
-				r.forbidden = append(r.forbidden, ban{what, by})
+				r.forbidden = append(r.forbidden, ban{what, by, sign == "!-"})
 			}
 		}
 		return nil
@@ -129,8 +136,12 @@ func (r *Rules) Check(pkg string, direct, all []string) []string {
 		if !covers(b.by, pkg) {
 			continue
 		}
-		if i := slices.IndexFunc(all, func(p string) bool { return covers(b.what, p) && !covers(b.by, p) }); i >= 0 {
-			wrong = append(wrong, fmt.Sprintf("%s depends on %s, which is forbidden (%s !< %s)", pkg, all[i], b.what, b.by))
+		reach := all
+		if b.direct {
+			reach = direct
+		}
+		if i := slices.IndexFunc(reach, func(p string) bool { return covers(b.what, p) && !covers(b.by, p) }); i >= 0 {
+			wrong = append(wrong, fmt.Sprintf("%s depends on %s, which is forbidden (%s, %s)", pkg, reach[i], b.what, b.by))
 		}
 	}
 	return wrong

@@ -48,10 +48,15 @@ func (v *View) Close() error {
 // A Txn collects changes and shows them to its own reads. Commit writes them
 // atomically; they become durable at the next Flush, or when Pebble sees fit,
 // in the order of the commits. One goroutine, one Txn at a time.
+//
+// To look at one's own changes needs an index over them, which costs more than
+// the changes; so it is built when somebody looks for the first time. GetBefore
+// does not look.
 type Txn struct {
-	store *Store
-	gen   *generation
-	batch *pebble.Batch
+	store   *Store
+	gen     *generation
+	batch   *pebble.Batch
+	indexed bool
 }
 
 // Begin starts a transaction. End it with Commit or Discard.
@@ -60,14 +65,42 @@ func (s *Store) Begin() (*Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Txn{store: s, gen: g, batch: g.db.NewIndexedBatch()}, nil
+	return &Txn{store: s, gen: g, batch: g.db.NewBatch()}, nil
 }
 
 // Get implements Reader.
-func (t *Txn) Get(key []byte) ([]byte, bool, error) { return get(t.batch, key) }
+func (t *Txn) Get(key []byte) ([]byte, bool, error) {
+	if err := t.index(); err != nil {
+		return nil, false, err
+	}
+	return get(t.batch, key)
+}
+
+// GetBefore is Get on the map as it was when the transaction began, without the
+// changes made since: for callers that remember what they wrote.
+func (t *Txn) GetBefore(key []byte) ([]byte, bool, error) { return get(t.gen.db, key) }
 
 // Cursor implements Reader. It sees the changes made before it was opened.
-func (t *Txn) Cursor(lower, upper []byte) (*Cursor, error) { return cursor(t.batch, lower, upper) }
+func (t *Txn) Cursor(lower, upper []byte) (*Cursor, error) {
+	if err := t.index(); err != nil {
+		return nil, err
+	}
+	return cursor(t.batch, lower, upper)
+}
+
+// index makes the changes so far, and all that follow, visible to reads.
+func (t *Txn) index() error {
+	if t.indexed {
+		return nil
+	}
+	indexed := t.gen.db.NewIndexedBatch()
+	if err := indexed.Apply(t.batch, nil); err != nil {
+		return errors.Join(fmt.Errorf("reading state: %w", err), indexed.Close())
+	}
+	plain := t.batch
+	t.batch, t.indexed = indexed, true
+	return plain.Close()
+}
 
 // Set writes key. The slices are copied.
 func (t *Txn) Set(key, value []byte) error { return t.batch.Set(key, value, nil) }

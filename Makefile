@@ -1,0 +1,42 @@
+# make test       everything CI runs: linters, layering, tests, the race detector, the simulation
+# make test-deps  installs what the tests need beyond Go, where it may
+# make race       the race detector over what is concurrent
+# make lint       gofmt, go vet, staticcheck, generated code up to date
+# make bench      the figures of bench/results
+# make build      ./conclave
+
+SHELL := /bin/bash
+GO ?= go
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/conclave-secrets/conclave/server.Version=$(VERSION)
+
+# What is concurrent: these run under the race detector, in their short form.
+RACE := ./fsm/... ./storage/... ./seal ./cluster/... ./transport/... ./core/... ./client/... ./server/...
+
+.PHONY: test test-deps lint race unit build bench generate
+
+test: test-deps lint unit race
+
+test-deps:
+	@scripts/test-deps
+
+lint:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above are not formatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./proto/protogen -check
+
+unit:
+	$(GO) test -timeout 20m ./...
+
+race:
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(RACE)
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o conclave ./cmd/conclave
+
+bench:
+	$(GO) run ./bench
+
+generate:
+	$(GO) run ./proto/protogen
