@@ -125,6 +125,8 @@ type Handler interface {
 	HandleFetchEntry(ctx context.Context, index uint64) (RawEntry, error)
 	// HandleStatus describes this node.
 	HandleStatus(ctx context.Context) (Status, error)
+	// HandleChange carries out a change, if this node leads.
+	HandleChange(ctx context.Context, c Change) (ChangeAnswer, error)
 }
 
 // Caller makes the calls that a Handler answers. A call returns when the
@@ -136,6 +138,7 @@ type Caller interface {
 	StateHash(ctx context.Context, to Peer, index uint64) (HashAnswer, error)
 	FetchEntry(ctx context.Context, to Peer, index uint64) (RawEntry, error)
 	Status(ctx context.Context, to Peer) (Status, error)
+	Change(ctx context.Context, to Peer, c Change) (ChangeAnswer, error)
 }
 
 // Transport joins a node to the others: Raft's own messages with pre-vote, and

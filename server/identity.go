@@ -41,10 +41,19 @@ type identity struct {
 	Cluster string `json:"cluster_id,omitempty"`
 
 	// The rest is there once the node is a member.
-	CertificatePEM []byte   `json:"certificate,omitempty"`
-	AuthorityPEM   []byte   `json:"authority,omitempty"`
-	GossipKey      []byte   `json:"gossip_key,omitempty"`
-	GossipSeeds    []string `json:"gossip_seeds,omitempty"` // where gossip was heard last
+	CertificatePEM []byte `json:"certificate,omitempty"`
+	AuthorityPEM   []byte `json:"authority,omitempty"`
+	GossipKey      []byte `json:"gossip_key,omitempty"`
+	// Others are the nodes that were heard of last, to find the cluster by
+	// after a restart.
+	Others []otherNode `json:"others,omitempty"`
+}
+
+// otherNode is where another node was.
+type otherNode struct {
+	ID     string `json:"id"`
+	Peer   string `json:"peer"`
+	Gossip string `json:"gossip"`
 }
 
 // member tells whether the node belongs to a cluster.

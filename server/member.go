@@ -2,16 +2,18 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
-	"crypto/rand"
+	"github.com/hashicorp/raft"
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
@@ -42,7 +44,7 @@ type member struct {
 	rooms     *grpc.Rooms
 	opened    []func() error // what to close, in the order in which it was opened
 
-	seeds sync.Mutex // one writer of the identity file's seeds
+	heardMu sync.Mutex // guards id.Others, and the identity file against two writers
 }
 
 // ledger is what core sees of the cluster.
@@ -146,6 +148,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 		return err
 	}
 	m.closeLater(m.log.Close)
+	m.log.SetRepair(m.fetchEntry)
 	if err := m.checkMemory(newest); err != nil {
 		return err
 	}
@@ -213,7 +216,7 @@ func (m *member) peerAddress(id string) (string, bool) {
 func (m *member) openGossip(ctx context.Context, bind string) error {
 	g, err := cluster.StartGossip(cluster.GossipConfig{
 		Key: m.id.GossipKey, Bind: bind, Advertise: m.cfg.Gossip.Advertise, Logger: m.logger.With("part", "gossip"),
-		Changed: m.noteSeeds,
+		Changed: m.noteOthers,
 		Meta: cluster.NodeMeta{ID: m.id.NodeID, PeerAddress: string(m.transport.LocalAddr()),
 			APIAddress: m.cfg.API.Advertise, GossipAddress: gossipAddress(m.cfg.Gossip, bind), Version: Version},
 	})
@@ -227,7 +230,11 @@ func (m *member) openGossip(ctx context.Context, bind string) error {
 	m.closeLater(func() error {
 		stop()
 		search.Wait()
-		return g.Leave()
+		if err := g.Leave(); err != nil {
+			// Nobody may be left to hear it; the others notice the silence.
+			m.logger.Debug("leaving gossip", "error", err)
+		}
+		return nil
 	})
 	return nil
 }
@@ -240,9 +247,21 @@ func gossipAddress(cfg ListenConfig, bound string) string {
 	return bound
 }
 
-// findOthers asks the known seeds until one answers.
+// others are the nodes that were heard of last.
+func (m *member) others() []otherNode {
+	m.heardMu.Lock()
+	defer m.heardMu.Unlock()
+	return m.id.Others
+}
+
+// findOthers asks the known nodes until one answers.
 func (m *member) findOthers(ctx context.Context) {
-	seeds := m.id.GossipSeeds
+	var seeds []string
+	for _, o := range m.others() {
+		if o.Gossip != "" {
+			seeds = append(seeds, o.Gossip)
+		}
+	}
 	for len(seeds) > 0 && len(m.gossip.Members()) < 2 {
 		if err := m.gossip.Join(ctx, seeds); err == nil {
 			return
@@ -255,41 +274,46 @@ func (m *member) findOthers(ctx context.Context) {
 	}
 }
 
-// noteSeeds keeps where others were heard, for the next start.
-func (m *member) noteSeeds() {
-	m.seeds.Lock()
-	defer m.seeds.Unlock()
+// noteOthers keeps where others were heard, for the next start. Silence is no
+// reason to forget.
+func (m *member) noteOthers() {
+	m.heardMu.Lock()
+	defer m.heardMu.Unlock()
 	if m.gossip == nil {
 		return
 	}
-	var seeds []string
-	for _, other := range m.gossip.Members() {
-		if other.ID != m.id.NodeID && other.GossipAddress != "" {
-			seeds = append(seeds, other.GossipAddress)
+	var others []otherNode
+	for _, o := range m.gossip.Members() {
+		if o.ID != m.id.NodeID {
+			others = append(others, otherNode{ID: o.ID, Peer: o.PeerAddress, Gossip: o.GossipAddress})
 		}
 	}
-	if len(seeds) == 0 || equal(seeds, m.id.GossipSeeds) {
-		return // silence is no reason to forget
+	if len(others) == 0 || slices.Equal(others, m.id.Others) {
+		return
 	}
 	updated := *m.id
-	updated.GossipSeeds = seeds
+	updated.Others = others
 	if err := updated.save(m.cfg.DataDir); err != nil {
 		m.logger.Warn("could not keep the addresses of other nodes", "error", err)
 		return
 	}
-	m.id.GossipSeeds = seeds
+	m.id = &updated
 }
 
-func equal(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
+// repairTime bounds the search for another node's copy of a rotten log entry.
+const repairTime = 10 * time.Second
+
+// fetchEntry gets a committed log entry from another node (L11). It may be
+// asked before the node knows its members, hence the nodes heard of last.
+func (m *member) fetchEntry(index uint64) (*raft.Log, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), repairTime)
+	defer cancel()
+	var peers []cluster.Peer
+	for _, o := range m.others() {
+		peers = append(peers, cluster.Peer{ID: o.ID, Address: o.Peer})
 	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	m.logger.Warn("a log entry is damaged; fetching it from another node", "index", index)
+	return cluster.FetchEntry(ctx, m.transport, peers, index)
 }
 
 func (m *member) openRooms() {

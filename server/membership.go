@@ -153,9 +153,7 @@ func (n *Node) join(ctx context.Context) error {
 	member.Cluster, member.CertificatePEM = answer.ClusterId, answer.CertificatePem
 	member.AuthorityPEM, member.GossipKey = answer.CaPem, answer.GossipKey
 	for _, other := range answer.Members {
-		if other.GossipAddress != "" {
-			member.GossipSeeds = append(member.GossipSeeds, other.GossipAddress)
-		}
+		member.Others = append(member.Others, otherNode{ID: other.Id, Peer: other.PeerAddress, Gossip: other.GossipAddress})
 	}
 	if err := n.creds.adopt(&member); err != nil {
 		return err

@@ -160,7 +160,7 @@ func (n *Node) showSealed(ctx context.Context, m *member, sealed bool) {
 	}
 }
 
-// admissionTime bounds how long a node that was admitted waits for its place.
+// admissionTime bounds a change of the membership.
 const admissionTime = 15 * time.Second
 
 // Join implements grpc.Node: it takes a new node in. The token is spent first;
@@ -176,7 +176,7 @@ func (n *Node) Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1
 	}
 	ctx, cancel := context.WithTimeout(ctx, admissionTime)
 	defer cancel()
-	if err := m.node.AddNonvoter(ctx, cluster.Peer{ID: r.NodeId, Address: r.PeerAddress}); err != nil {
+	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeAdd, ID: r.NodeId, Address: r.PeerAddress}); err != nil {
 		return nil, explainChange(err)
 	}
 	for _, meta := range m.gossip.Members() {
@@ -276,7 +276,9 @@ func (n *Node) RemoveMember(ctx context.Context, c core.Caller, id string) error
 	if id == "" {
 		return refuse(conclavev1.Reason_REASON_INVALID, "the id of a member is missing", "see conclave operator members")
 	}
-	if err := m.node.Remove(ctx, id); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, admissionTime)
+	defer cancel()
+	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeRemove, ID: id}); err != nil {
 		return explainChange(err)
 	}
 	m.transport.CloseRemoved()
@@ -293,12 +295,9 @@ func (n *Node) TransferLeadership(ctx context.Context, c core.Caller, id string)
 	if err := m.rooms.Pipeline.Authorise(ctx, c, false); err != nil {
 		return "", err
 	}
-	if id == "" {
-		err = m.node.StepDown(ctx)
-	} else {
-		err = m.node.TransferLeadership(ctx, id)
-	}
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, admissionTime)
+	defer cancel()
+	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeLeader, ID: id}); err != nil {
 		return "", explainChange(err)
 	}
 	return m.node.Stats().Leader.ID, nil

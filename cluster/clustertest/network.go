@@ -409,3 +409,10 @@ func (e *endpoint) FetchEntry(ctx context.Context, to cluster.Peer, index uint64
 func (e *endpoint) Status(ctx context.Context, to cluster.Peer) (cluster.Status, error) {
 	return call(ctx, e, to, nil, func(ctx context.Context, h cluster.Handler) (cluster.Status, error) { return h.HandleStatus(ctx) })
 }
+
+// Change implements cluster.Caller.
+func (e *endpoint) Change(ctx context.Context, to cluster.Peer, c cluster.Change) (cluster.ChangeAnswer, error) {
+	return call(ctx, e, to, nil, func(ctx context.Context, h cluster.Handler) (cluster.ChangeAnswer, error) {
+		return h.HandleChange(ctx, c)
+	})
+}

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +25,8 @@ type Options struct {
 	Dir    string   // an empty directory that the caller removes
 	Nodes  int      // 1, 3 or 5
 	Args   []string // more arguments of every server
+	// NodeArgs gives more arguments of one server. They come last, so they win.
+	NodeArgs func(n *Node) []string
 	// Env gives more variables of the environment of the node with this index.
 	Env func(node int) []string
 	// Shares and Threshold of the founding. Zero: 3 and 2.
@@ -82,36 +83,34 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 			c = nil
 		}
 	}()
-	for i := range o.Nodes {
-		n, err := c.newNode(fmt.Sprintf("node%d", i+1))
-		if err != nil {
+	for range o.Nodes {
+		if _, err := c.AddNode(); err != nil {
 			return c, err
 		}
-		n.index = i
-		c.Nodes = append(c.Nodes, n)
 	}
 	if err := c.found(ctx); err != nil {
 		return c, err
 	}
 	for _, n := range c.Nodes[1:] {
-		if err := c.join(ctx, n); err != nil {
+		if err := c.Join(ctx, n); err != nil {
 			return c, err
 		}
 	}
 	return c, c.AwaitVoters(ctx, o.Nodes)
 }
 
-func (c *Cluster) newNode(name string) (*Node, error) {
-	n := &Node{Name: name, cluster: c, DataDir: filepath.Join(c.opts.Dir, name), LogFile: filepath.Join(c.opts.Dir, name+".log")}
-	for _, address := range []*string{&n.API, &n.Peer, &n.Gossip} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
-		}
-		*address = l.Addr().String()
-		// Held until all are found, so that no two are the same.
-		defer func() { err = errors.Join(err, l.Close()) }()
+// AddNode makes a node that belongs to the cluster but was not started yet; see
+// Join. Not to be called while another goroutine uses the cluster.
+func (c *Cluster) AddNode() (*Node, error) {
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		return nil, err
 	}
+	name := fmt.Sprintf("node%d", len(c.Nodes)+1)
+	n := &Node{Name: name, cluster: c, index: len(c.Nodes),
+		DataDir: filepath.Join(c.opts.Dir, name), LogFile: filepath.Join(c.opts.Dir, name+".log"),
+		API: addresses[0], Peer: addresses[1], Gossip: addresses[2]}
+	c.Nodes = append(c.Nodes, n)
 	return n, nil
 }
 
@@ -132,7 +131,8 @@ func (c *Cluster) found(ctx context.Context) error {
 	}, first.Unseal)
 }
 
-func (c *Cluster) join(ctx context.Context, n *Node) error {
+// Join starts a new node with a join token of the first node, and unseals it.
+func (c *Cluster) Join(ctx context.Context, n *Node) error {
 	var token client.JoinToken
 	first := c.Nodes[0]
 	err := first.with(ctx, "making a join token", func(cl *client.Client) (err error) {
@@ -159,6 +159,9 @@ func (n *Node) start(args, env []string) error {
 	args = append([]string{"server", "--data-dir", n.DataDir, "--node-name", n.Name,
 		"--api-address", n.API, "--peer-address", n.Peer, "--gossip-address", n.Gossip,
 		"--raft-promote-after", "100ms"}, append(n.cluster.opts.Args, args...)...)
+	if f := n.cluster.opts.NodeArgs; f != nil {
+		args = append(args, f(n)...)
+	}
 	cmd := exec.Command(n.cluster.opts.Binary, args...)
 	cmd.Env = append(os.Environ(), env...)
 	if f := n.cluster.opts.Env; f != nil {

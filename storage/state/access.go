@@ -35,14 +35,16 @@ func (s *Store) View() (*View, error) {
 }
 
 // Get implements Reader.
-func (v *View) Get(key []byte) ([]byte, bool, error) { return get(v.snap, key) }
+func (v *View) Get(key []byte) ([]byte, bool, error) { return v.store.get(v.snap, key) }
 
 // Cursor implements Reader.
-func (v *View) Cursor(lower, upper []byte) (*Cursor, error) { return cursor(v.snap, lower, upper) }
+func (v *View) Cursor(lower, upper []byte) (*Cursor, error) {
+	return v.store.cursor(v.snap, lower, upper)
+}
 
 // Close releases the view.
 func (v *View) Close() error {
-	return errors.Join(v.snap.Close(), v.store.release(v.gen))
+	return errors.Join(v.store.guard(v.snap.Close), v.store.release(v.gen))
 }
 
 // A Txn collects changes and shows them to its own reads. Commit writes them
@@ -73,19 +75,19 @@ func (t *Txn) Get(key []byte) ([]byte, bool, error) {
 	if err := t.index(); err != nil {
 		return nil, false, err
 	}
-	return get(t.batch, key)
+	return t.store.get(t.batch, key)
 }
 
 // GetBefore is Get on the map as it was when the transaction began, without the
 // changes made since: for callers that remember what they wrote.
-func (t *Txn) GetBefore(key []byte) ([]byte, bool, error) { return get(t.gen.db, key) }
+func (t *Txn) GetBefore(key []byte) ([]byte, bool, error) { return t.store.get(t.gen.db, key) }
 
 // Cursor implements Reader. It sees the changes made before it was opened.
 func (t *Txn) Cursor(lower, upper []byte) (*Cursor, error) {
 	if err := t.index(); err != nil {
 		return nil, err
 	}
-	return cursor(t.batch, lower, upper)
+	return t.store.cursor(t.batch, lower, upper)
 }
 
 // index makes the changes so far, and all that follow, visible to reads.
@@ -110,7 +112,7 @@ func (t *Txn) Delete(key []byte) error { return t.batch.Delete(key, nil) }
 
 // Commit applies the changes in one atomic write, without waiting for the disk.
 func (t *Txn) Commit() error {
-	err := t.batch.Commit(pebble.NoSync)
+	err := t.store.guard(func() error { return t.batch.Commit(pebble.NoSync) })
 	if err != nil {
 		err = fmt.Errorf("committing state: %w", err)
 	}
@@ -120,12 +122,16 @@ func (t *Txn) Commit() error {
 // Discard drops the changes.
 func (t *Txn) Discard() error { return t.end() }
 
-func (t *Txn) end() error { return errors.Join(t.batch.Close(), t.store.release(t.gen)) }
+func (t *Txn) end() error {
+	return errors.Join(t.store.guard(t.batch.Close), t.store.release(t.gen))
+}
 
 // A Cursor walks keys in order. It starts before the first.
 type Cursor struct {
+	store  *Store
 	it     *pebble.Iterator
 	placed bool
+	err    error // the store failed under the cursor
 }
 
 // Next moves to the next key, at first to the first; false at the end or on an
@@ -133,15 +139,23 @@ type Cursor struct {
 func (c *Cursor) Next() bool {
 	if !c.placed {
 		c.placed = true
-		return c.it.First()
+		return c.move(c.it.First)
 	}
-	return c.it.Next()
+	return c.move(c.it.Next)
+}
+
+func (c *Cursor) move(step func() bool) (ok bool) {
+	err := c.store.guard(func() error { ok = step(); return nil })
+	if err != nil {
+		c.err, ok = err, false
+	}
+	return ok
 }
 
 // SeekGE moves to the first key at or after key.
 func (c *Cursor) SeekGE(key []byte) bool {
 	c.placed = true
-	return c.it.SeekGE(key)
+	return c.move(func() bool { return c.it.SeekGE(key) })
 }
 
 // Key is valid until the cursor moves.
@@ -151,29 +165,44 @@ func (c *Cursor) Key() []byte { return c.it.Key() }
 func (c *Cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
 
 // Err returns what stopped the cursor before the end, if anything.
-func (c *Cursor) Err() error { return c.it.Error() }
+func (c *Cursor) Err() error {
+	if c.err != nil {
+		return c.err
+	}
+	return c.it.Error()
+}
 
 // Close releases the cursor and returns what Err would.
-func (c *Cursor) Close() error { return c.it.Close() }
+func (c *Cursor) Close() error { return c.store.guard(c.it.Close) }
 
-func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
-	value, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, false, nil
-	}
+func (s *Store) get(r pebble.Reader, key []byte) (out []byte, found bool, err error) {
+	err = s.guard(func() error {
+		value, closer, err := r.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out, found = append([]byte(nil), value...), true
+		return closer.Close()
+	})
 	if err != nil {
 		return nil, false, fmt.Errorf("reading state: %w", err)
 	}
-	out := append([]byte(nil), value...)
-	return out, true, closer.Close()
+	return out, found, nil
 }
 
-func cursor(r pebble.Reader, lower, upper []byte) (*Cursor, error) {
-	it, err := r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+func (s *Store) cursor(r pebble.Reader, lower, upper []byte) (*Cursor, error) {
+	c := &Cursor{store: s}
+	err := s.guard(func() (err error) {
+		c.it, err = r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading state: %w", err)
 	}
-	return &Cursor{it: it}, nil
+	return c, nil
 }
 
 // After returns the first key that does not start with prefix, to end a range
@@ -190,6 +219,7 @@ func After(prefix []byte) []byte {
 
 // A Writer fills the new map during Replace.
 type Writer struct {
+	store *Store
 	db    *pebble.DB
 	batch *pebble.Batch
 }
@@ -209,7 +239,7 @@ func (w *Writer) Set(key, value []byte) error {
 }
 
 func (w *Writer) flush() error {
-	if err := w.batch.Commit(pebble.NoSync); err != nil {
+	if err := w.store.guard(func() error { return w.batch.Commit(pebble.NoSync) }); err != nil {
 		return err
 	}
 	if err := w.batch.Close(); err != nil {
@@ -228,6 +258,10 @@ func (s *Store) Replace(fill func(*Writer) error) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
+	if err := s.Failed(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
 	s.serial++
 	name := mapName(s.serial)
 	s.mu.Unlock()
@@ -243,7 +277,7 @@ func (s *Store) Replace(fill func(*Writer) error) error {
 	if err := vfs.AtomicWrite(s.fs, s.fs.PathJoin(s.dir, currentFile), []byte(name+"\n")); err != nil {
 		// Whether the rename took place is not known, so both maps stay; the
 		// next Open keeps the one that the file names.
-		return errors.Join(fmt.Errorf("replacing state: %w", err), db.Close())
+		return errors.Join(fmt.Errorf("replacing state: %w", err), s.guard(db.Close))
 	}
 
 	s.mu.Lock()
@@ -251,25 +285,30 @@ func (s *Store) Replace(fill func(*Writer) error) error {
 	s.live = &generation{db: db, path: path, refs: 1}
 	old.gone = true
 	s.mu.Unlock()
-	return s.release(old)
+	if err := s.release(old); err != nil {
+		// The new map is in place, which is what was asked. If this was more than
+		// untidiness, the store has failed and the next call says so.
+		s.opts.Logger.Warn("replaced state could not be closed", "error", err)
+	}
+	return nil
 }
 
 func (s *Store) build(path string, fill func(*Writer) error) (*pebble.DB, error) {
-	db, err := s.openMap(path)
+	db, err := s.openMap(path, anyMap)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{db: db, batch: db.NewBatch()}
+	w := &Writer{store: s, db: db, batch: db.NewBatch()}
 	err = fill(w)
 	if err == nil {
 		err = w.flush()
 	}
 	err = errors.Join(err, w.batch.Close())
 	if err == nil {
-		err = db.Flush()
+		err = s.flush(db)
 	}
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, s.guard(db.Close))
 	}
 	return db, nil
 }

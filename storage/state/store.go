@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -39,12 +40,16 @@ var ErrClosed = errors.New("state store is closed")
 
 // Options tunes a Store. Zero values mean the stated defaults.
 type Options struct {
-	// CacheBytes is the size of the block cache. Default 32 MiB.
+	// CacheBytes bounds the block cache, which grows as blocks are read. Default 16 MiB.
 	CacheBytes int64
-	// MemTableBytes is the size of one memtable. Default 16 MiB.
+	// MemTableBytes bounds one memtable. The first has 256 KiB, each next one
+	// twice that; up to two are in memory. Default 8 MiB.
 	MemTableBytes uint64
-	// Fatal is told of an error after which the store cannot go on; the
-	// process must stop. Default: panic.
+	// Fatal is told, once, of an error after which the store cannot go on, and
+	// has the process stopped. It is not called before Open has returned the
+	// store. It may return: the store then refuses
+	// everything with ErrFailed. It may be called on a goroutine of Pebble's,
+	// with Pebble's locks held, and must not call the store. Default: panic.
 	Fatal func(error)
 	// Logger takes what the store has to say. Default: discard.
 	Logger *slog.Logger
@@ -52,10 +57,10 @@ type Options struct {
 
 func (o *Options) defaults() {
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 32 << 20
+		o.CacheBytes = 16 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 16 << 20
+		o.MemTableBytes = 8 << 20
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { panic(err) }
@@ -76,6 +81,11 @@ type Store struct {
 	fs   vfs.FS
 	opts Options
 
+	failed  atomic.Pointer[error] // set once
+	stop    chan struct{}         // closed after failed is set
+	opening atomic.Bool           // Open itself reports what fails
+	retries atomic.Int32          // background errors in a row
+
 	mu     sync.Mutex
 	live   *generation // guarded by mu; nil after Close
 	serial uint64      // guarded by mu; number of the newest map directory
@@ -91,45 +101,73 @@ type generation struct {
 }
 
 // Open opens the store in dir, creating it when it is not there, and removes
-// what an interrupted Replace left behind.
+// what an interrupted Replace left behind. An error names what is wrong with
+// which file; nothing is removed before the live map has opened.
 func Open(dir string, fsys vfs.FS, opts Options) (*Store, error) {
 	opts.defaults()
-	s := &Store{dir: dir, fs: fsys, opts: opts}
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("creating state directory: %w", err)
+	s := &Store{dir: dir, fs: fsys, opts: opts, stop: make(chan struct{})}
+	s.opening.Store(true)
+	if err := vfs.MkdirAllSync(fsys, dir); err != nil {
+		return nil, fmt.Errorf("opening state store: %w", err)
 	}
 	name, err := s.readCurrent()
-	if err != nil {
-		return nil, err
+	if err == nil && name == "" {
+		name, err = s.create()
 	}
-	if name == "" {
-		name = mapName(1)
-		if err := vfs.AtomicWrite(fsys, fsys.PathJoin(dir, currentFile), []byte(name+"\n")); err != nil {
-			return nil, fmt.Errorf("creating state store: %w", err)
-		}
+	if err == nil {
+		s.serial, err = mapSerial(name)
 	}
-	if s.serial, err = mapSerial(name); err != nil {
-		return nil, err
-	}
-	if err := s.removeStrays(name); err != nil {
-		return nil, err
-	}
-	path := fsys.PathJoin(dir, name)
-	db, err := s.openMap(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening state store: %w", err)
 	}
+	path := fsys.PathJoin(dir, name)
+	db, err := s.openMap(path, existing)
+	if err != nil {
+		return nil, fmt.Errorf("opening state store: %w", err)
+	}
+	if err := s.removeStrays(name); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening state store: %w", err), db.Close())
+	}
 	s.live = &generation{db: db, path: path, refs: 1}
+	s.opening.Store(false)
+	if err := s.Failed(); err != nil {
+		return nil, fmt.Errorf("opening state store: %w", err)
+	}
 	return s, nil
 }
 
-func mapName(serial uint64) string { return fmt.Sprintf("map-%06d", serial) }
+// create makes the first map, and then the file that names it: a crash in
+// between leaves a map that create finds and takes. Any other map without that
+// file is a store that has lost it; to start afresh would be to forget.
+func (s *Store) create() (name string, err error) {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return "", fmt.Errorf("listing directory: %w", err)
+	}
+	name = mapName(1)
+	for _, n := range names {
+		if strings.HasPrefix(n, mapPrefix) && n != name {
+			return "", fmt.Errorf("%s is missing, but there is %s", s.fs.PathJoin(s.dir, currentFile), n)
+		}
+	}
+	db, err := s.openMap(s.fs.PathJoin(s.dir, name), anyMap)
+	if err != nil {
+		return "", err
+	}
+	if err := s.guard(db.Close); err != nil {
+		return "", err
+	}
+	return name, vfs.AtomicWrite(s.fs, s.fs.PathJoin(s.dir, currentFile), []byte(name+"\n"))
+}
+
+const mapPrefix = "map-"
+
+func mapName(serial uint64) string { return fmt.Sprintf(mapPrefix+"%06d", serial) }
 
 func mapSerial(name string) (uint64, error) {
-	digits, ok := strings.CutPrefix(name, "map-")
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if !ok || err != nil {
-		return 0, fmt.Errorf("reading state store: %q is not the name of a map", name)
+	n, err := strconv.ParseUint(strings.TrimPrefix(name, mapPrefix), 10, 64)
+	if err != nil || mapName(n) != name {
+		return 0, fmt.Errorf("file %s is damaged: %q is not the name of a map", currentFile, name)
 	}
 	return n, nil
 }
@@ -140,13 +178,17 @@ func (s *Store) readCurrent() (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading state store: %w", err)
+		return "", fmt.Errorf("reading file %s: %w", currentFile, err)
 	}
 	data, err := io.ReadAll(f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("reading state store: %w", err)
+		return "", fmt.Errorf("reading file %s: %w", currentFile, err)
 	}
-	return strings.TrimSpace(string(data)), nil
+	name, ended := strings.CutSuffix(string(data), "\n")
+	if !ended {
+		return "", fmt.Errorf("file %s is damaged: its line does not end", currentFile)
+	}
+	return name, nil
 }
 
 // removeStrays removes map directories other than keep: a crash during Replace
@@ -157,7 +199,7 @@ func (s *Store) removeStrays(keep string) error {
 		return fmt.Errorf("listing state directory: %w", err)
 	}
 	for _, name := range names {
-		if name == keep || !strings.HasPrefix(name, "map-") {
+		if name == keep || !strings.HasPrefix(name, mapPrefix) {
 			continue
 		}
 		if err := s.fs.RemoveAll(s.fs.PathJoin(s.dir, name)); err != nil {
@@ -167,39 +209,53 @@ func (s *Store) removeStrays(keep string) error {
 	return nil
 }
 
-func (s *Store) openMap(path string) (*pebble.DB, error) {
+// whether says what openMap wants to find.
+type whether int
+
+const (
+	anyMap   whether = iota // an empty one is created when there is none
+	existing                // there must be one
+)
+
+func (s *Store) openMap(path string, want whether) (db *pebble.DB, err error) {
 	cache := pebble.NewCache(s.opts.CacheBytes)
 	defer cache.Unref() // the DB holds its own reference
 	o := &pebble.Options{
 		Cache:              cache,
+		ErrorIfNotExists:   want == existing,
 		FS:                 s.fs,
 		FormatMajorVersion: format,
 		MemTableSize:       s.opts.MemTableBytes,
-		// Sealed values do not compress; keys are random too.
-		Logger:        logger{s.opts.Logger, s.opts.Fatal},
-		EventListener: s.events(),
+		Logger:             logger{s.opts.Logger, s},
+		EventListener:      s.events(),
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		// Sealed values do not compress; keys are random too.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
-	return pebble.Open(path, o)
+	defer func() {
+		// Some damage makes Pebble panic while it reads its own files. That is
+		// the disk's fault and not the program's, so it is an error here.
+		if p := recover(); p != nil {
+			if _, ours := p.(stopped); ours {
+				panic(p)
+			}
+			db, err = nil, fmt.Errorf("map %s is damaged: %v", path, p)
+		}
+	}()
+	err = s.guard(func() (err error) {
+		if db, err = pebble.Open(path, o); err != nil {
+			return fmt.Errorf("map %s: %w", path, err)
+		}
+		return nil
+	})
+	return db, err
 }
 
-func (s *Store) events() *pebble.EventListener {
-	return &pebble.EventListener{
-		BackgroundError: func(err error) {
-			// A flush or compaction that fails is retried by Pebble. That is
-			// fine for a full disk; the data is in the Raft log in any case.
-			s.opts.Logger.Error("state store background error", "error", err)
-		},
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			s.opts.Fatal(fmt.Errorf("state store is corrupt in %s: %w", info.Path, info.Details))
-		},
-	}
-}
-
-// Close closes the store. Views must be closed first.
+// Close closes the store. Views must be closed first. A store that has failed
+// keeps its files open until the process ends, for nothing may enter it any more;
+// Close then returns the failure.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	g := s.live
@@ -218,6 +274,9 @@ func (s *Store) acquire() (*generation, error) {
 	if s.live == nil {
 		return nil, ErrClosed
 	}
+	if err := s.Failed(); err != nil {
+		return nil, err
+	}
 	s.live.refs++
 	return s.live, nil
 }
@@ -231,12 +290,13 @@ func (s *Store) release(g *generation) error {
 	if !last {
 		return nil
 	}
-	if err := g.db.Close(); err != nil {
+	if err := s.guard(g.db.Close); err != nil {
 		return fmt.Errorf("closing state store: %w", err)
 	}
 	if gone {
 		if err := s.fs.RemoveAll(g.path); err != nil {
-			return fmt.Errorf("removing replaced state: %w", err)
+			// The next Open removes it.
+			s.opts.Logger.Warn("replaced state could not be removed", "path", g.path, "error", err)
 		}
 	}
 	return nil
@@ -248,35 +308,33 @@ func (s *Store) Flush() error {
 	if err != nil {
 		return err
 	}
-	err = g.db.Flush()
+	if err = s.flush(g.db); err != nil {
+		err = fmt.Errorf("flushing state: %w", err)
+	}
 	return errors.Join(err, s.release(g))
 }
 
+// flush does not wait for a flush that will never end: Pebble repeats one that fails.
+func (s *Store) flush(db *pebble.DB) error {
+	var done <-chan struct{}
+	err := s.guard(func() (err error) { done, err = db.AsyncFlush(); return err })
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.stop:
+		return s.Failed()
+	}
+}
+
 // DiskBytes tells how much space the live map takes, in bytes.
-func (s *Store) DiskBytes() (uint64, error) {
+func (s *Store) DiskBytes() (n uint64, err error) {
 	g, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
-	n := g.db.Metrics().DiskSpaceUsage()
-	return n, s.release(g)
-}
-
-// logger hands Pebble's messages to slog. Pebble's informational messages are
-// about files, never about keys or values.
-type logger struct {
-	log   *slog.Logger
-	fatal func(error)
-}
-
-func (l logger) Infof(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
-func (l logger) Errorf(format string, args ...any) {
-	l.log.Error(fmt.Sprintf(format, args...))
-}
-
-// Fatalf must not return: Pebble has found that it cannot go on.
-func (l logger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("state store: "+format, args...)
-	l.fatal(err)
-	panic(err)
+	err = s.guard(func() error { n = g.db.Metrics().DiskSpaceUsage(); return nil })
+	return n, errors.Join(err, s.release(g))
 }

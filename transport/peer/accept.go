@@ -158,6 +158,8 @@ func dispatch(ctx context.Context, h cluster.Handler, f frame) ([]byte, error) {
 		return handleWith(f.body, func(i uint64) (cluster.RawEntry, error) { return h.HandleFetchEntry(ctx, i) })
 	case methodStatus:
 		return handleWith(f.body, func(uint64) (cluster.Status, error) { return h.HandleStatus(ctx) })
+	case methodChange:
+		return handleWith(f.body, func(c cluster.Change) (cluster.ChangeAnswer, error) { return h.HandleChange(ctx, c) })
 	}
 	return nil, errMethod
 }

@@ -20,6 +20,7 @@ const (
 	methodStateHash  = 3
 	methodFetchEntry = 4
 	methodStatus     = 5
+	methodChange     = 6
 )
 
 // Statuses of an answer.
@@ -327,4 +328,9 @@ func (t *Transport) FetchEntry(ctx context.Context, to cluster.Peer, index uint6
 // Status implements cluster.Caller.
 func (t *Transport) Status(ctx context.Context, to cluster.Peer) (cluster.Status, error) {
 	return ask[uint64, cluster.Status](ctx, t, to, methodStatus, 0)
+}
+
+// Change implements cluster.Caller.
+func (t *Transport) Change(ctx context.Context, to cluster.Peer, c cluster.Change) (cluster.ChangeAnswer, error) {
+	return ask[cluster.Change, cluster.ChangeAnswer](ctx, t, to, methodChange, c)
 }

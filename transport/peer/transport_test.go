@@ -17,8 +17,12 @@ import (
 	"github.com/conclave-secrets/conclave/transport/peer"
 )
 
-// echo answers calls with what they carried.
-type echo struct{ calls atomic.Int64 }
+// echo answers calls with what they carried. It answers no ReadIndex while silent
+// is open.
+type echo struct {
+	calls  atomic.Int64
+	silent chan struct{}
+}
 
 func (e *echo) HandlePropose(_ context.Context, b []cluster.RawBatch) ([]cluster.Reply, error) {
 	e.calls.Add(1)
@@ -29,9 +33,9 @@ func (e *echo) HandlePropose(_ context.Context, b []cluster.RawBatch) ([]cluster
 	return out, nil
 }
 
-func (e *echo) HandleReadIndex(ctx context.Context) (uint64, error) {
-	if e.calls.Add(1) == -1 {
-		<-ctx.Done()
+func (e *echo) HandleReadIndex(context.Context) (uint64, error) {
+	if e.silent != nil {
+		<-e.silent // not the context: an answer at the deadline would race with it
 	}
 	return 42, nil
 }
@@ -45,6 +49,10 @@ func (e *echo) HandleFetchEntry(_ context.Context, i uint64) (cluster.RawEntry, 
 		return cluster.RawEntry{}, cluster.ErrEntryUnknown
 	}
 	return cluster.RawEntry{Index: i, Term: 2, Type: 0, Data: bytes.Repeat([]byte{1}, int(i))}, nil
+}
+
+func (e *echo) HandleChange(context.Context, cluster.Change) (cluster.ChangeAnswer, error) {
+	return cluster.ChangeAnswer{}, cluster.ErrNotLeader
 }
 
 func (e *echo) HandleStatus(context.Context) (cluster.Status, error) {
@@ -192,8 +200,8 @@ func TestRemovalAndNewCertificate(t *testing.T) {
 func TestCallKeepsItsDeadline(t *testing.T) {
 	ca := newAuthority(t)
 	a, b := open(t, peer.Config{TLS: ca.config(t, "a")}), open(t, peer.Config{TLS: ca.config(t, "b")})
-	h := &echo{}
-	h.calls.Store(-2)
+	h := &echo{silent: make(chan struct{})}
+	defer close(h.silent)
 	b.Serve(h)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
