@@ -41,7 +41,7 @@ func NewPipeline(o Options) *Pipeline {
 	return &Pipeline{
 		gate: o.Gate, ledger: o.Ledger, rand: o.Rand, lanes: newLanes(), writable: o.Writable,
 		views:    &views{ledger: o.Ledger, clock: o.Clock},
-		receipts: &receipts{ledger: o.Ledger, clock: o.Clock, rand: o.Rand},
+		receipts: newReceipts(o.Ledger, o.Clock, o.Rand),
 	}
 }
 

@@ -38,19 +38,44 @@ type receipts struct {
 	clock  Clock
 	rand   io.Reader
 
-	mu    sync.Mutex // held while a lease is granted: others need it, too
+	// turn is held by who grants a lease: the others need it, too. It is a
+	// channel and not a mutex so that a caller's deadline ends its waiting.
+	turn chan struct{}
+
+	mu    sync.Mutex // never held while anything is asked
 	lease fsm.Key    // nil: none yet
 	since time.Duration
 }
 
-// current returns the lease for a receipt written now.
-func (r *receipts) current(ctx context.Context) (fsm.Key, error) {
+func newReceipts(ledger Ledger, clock Clock, rand io.Reader) *receipts {
+	return &receipts{ledger: ledger, clock: clock, rand: rand, turn: make(chan struct{}, 1)}
+}
+
+// valid returns the lease of the epoch, or nil when it is time for another.
+func (r *receipts) valid() fsm.Key {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.clock.Monotonic()
-	if r.lease != nil && now-r.since < receiptEpoch {
-		return r.lease, nil
+	if r.lease == nil || r.clock.Monotonic()-r.since >= receiptEpoch {
+		return nil
 	}
+	return r.lease
+}
+
+// current returns the lease for a receipt written now.
+func (r *receipts) current(ctx context.Context) (fsm.Key, error) {
+	if lease := r.valid(); lease != nil {
+		return lease, nil
+	}
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the lease of receipts: %w: %w", fsm.ErrNotDone, context.Cause(ctx))
+	}
+	if lease := r.valid(); lease != nil { // somebody else was quicker
+		return lease, nil
+	}
+	now := r.clock.Monotonic()
 	lease := append(make(fsm.Key, 1, 17), make([]byte, 16)...)
 	lease[0] = byte(spaceReceipt)
 	if _, err := io.ReadFull(r.rand, lease[1:]); err != nil {
@@ -66,6 +91,8 @@ func (r *receipts) current(ctx context.Context) (fsm.Key, error) {
 	if result.Code != fsm.Applied {
 		return nil, refusedBatch(result.Reason)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.lease, r.since = lease, now
 	return lease, nil
 }

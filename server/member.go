@@ -163,6 +163,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 		SnapshotThreshold: m.cfg.Raft.SnapshotThreshold,
 		SnapshotRetain:    snapshotRetain,
 		PromoteStable:     m.cfg.Raft.PromoteAfter,
+		DutyInterval:      min(max(m.cfg.Raft.PromoteAfter, leastDuty), time.Second),
 	})
 	if err != nil {
 		return err
@@ -170,6 +171,9 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 	m.closeLater(m.closeNode)
 	return nil
 }
+
+// leastDuty is the fastest pace of the leader's duties.
+const leastDuty = 200 * time.Millisecond
 
 // snapshotRetain is how many snapshots a node keeps.
 const snapshotRetain = 2

@@ -124,10 +124,11 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	if err != nil {
 		return errors.Join(err, p.log.Close())
 	}
+	machine := &watchedMachine{Machine: p.Machine, witness: r.sim.Witness, node: r.ID}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	p.Node, err = cluster.Start(ctx, cluster.Config{
-		ID: r.ID, Machine: &watchedMachine{p.Machine, r.sim.Witness, r.ID},
+		ID: r.ID, Machine: machine,
 		Log: p.log, Stable: p.log, Snapshots: snapshots, Transport: r.sim.Network.Transport(r.ID),
 		Clock: r.Clock, Rand: dice, Logger: o.Logger.With("node", r.ID),
 		Bootstrap: true, Voters: r.sim.voters(),
@@ -140,6 +141,7 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	if err != nil {
 		return errors.Join(err, p.log.Close())
 	}
+	machine.runs.Store(true)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/conclave-secrets/conclave/fsm"
@@ -161,6 +162,7 @@ type watchedMachine struct {
 	*fsm.Machine
 	witness *Witness
 	node    string
+	runs    atomic.Bool // the node has started: a restore is one of a leader's snapshot
 }
 
 // Apply implements cluster.Machine.
@@ -185,7 +187,9 @@ func (m *watchedMachine) Restore(r io.Reader) error {
 	if err := m.Machine.Restore(r); err != nil {
 		return err
 	}
-	m.witness.installed()
+	if m.runs.Load() {
+		m.witness.installed()
+	}
 	index, hash := m.StateHash()
 	m.witness.state(m.node, index, hash)
 	return nil

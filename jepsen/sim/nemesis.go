@@ -160,21 +160,34 @@ func (n *nemesis) halves(rng *rand.Rand, hold func()) {
 	n.partition(rng.Perm(len(n.sim.Replicas))[:len(n.sim.Replicas)/2], hold)
 }
 
+// strike waits a moment for a request to be under way at one of the nodes: what
+// goes wrong between requests finds little. It tells whether one is.
+func (n *nemesis) strike(nodes []int) bool {
+	for range 1000 {
+		for _, i := range nodes {
+			if n.busy[i].Load() > 0 {
+				return true
+			}
+		}
+		pause(context.Background(), 100*time.Microsecond)
+	}
+	return false
+}
+
 // partition cuts the nodes of one side off from all others.
 func (n *nemesis) partition(side []int, hold func()) {
-	var busy int64
+	busy := n.strike(side)
 	for i, a := range n.sim.Replicas {
 		if !slices.Contains(side, i) {
 			continue
 		}
-		busy += n.busy[i].Load()
 		for j, b := range n.sim.Replicas {
 			if !slices.Contains(side, j) {
 				n.sim.Network.Cut(a.ID, b.ID)
 			}
 		}
 	}
-	if busy > 0 {
+	if busy {
 		n.mu.Lock()
 		n.inFlight++
 		n.mu.Unlock()
@@ -230,6 +243,7 @@ func (n *nemesis) skew(rng *rand.Rand, _ func()) {
 // kill ends a node and brings it back, sealed at first.
 func (n *nemesis) kill(node int, how testcluster.Death, rng *rand.Rand, hold func()) {
 	r := n.sim.Replicas[node]
+	n.strike([]int{node})
 	r.Kill(how)
 	hold()
 	if rng.IntN(2) == 0 {

@@ -174,4 +174,3 @@ func runShard(t *testing.T, shard string) {
 		fmt.Println(verdictMark + string(text))
 	}
 }
-

@@ -112,7 +112,7 @@ func (t *Txn) Delete(key []byte) error { return t.batch.Delete(key, nil) }
 
 // Commit applies the changes in one atomic write, without waiting for the disk.
 func (t *Txn) Commit() error {
-	err := t.store.guard(func() error { return t.batch.Commit(pebble.NoSync) })
+	err := t.store.guardWait(func() error { return t.batch.Commit(pebble.NoSync) })
 	if err != nil {
 		err = fmt.Errorf("committing state: %w", err)
 	}
@@ -239,7 +239,7 @@ func (w *Writer) Set(key, value []byte) error {
 }
 
 func (w *Writer) flush() error {
-	if err := w.store.guard(func() error { return w.batch.Commit(pebble.NoSync) }); err != nil {
+	if err := w.store.guardWait(func() error { return w.batch.Commit(pebble.NoSync) }); err != nil {
 		return err
 	}
 	if err := w.batch.Close(); err != nil {
@@ -277,7 +277,7 @@ func (s *Store) Replace(fill func(*Writer) error) error {
 	if err := vfs.AtomicWrite(s.fs, s.fs.PathJoin(s.dir, currentFile), []byte(name+"\n")); err != nil {
 		// Whether the rename took place is not known, so both maps stay; the
 		// next Open keeps the one that the file names.
-		return errors.Join(fmt.Errorf("replacing state: %w", err), s.guard(db.Close))
+		return errors.Join(fmt.Errorf("replacing state: %w", err), s.guardWait(db.Close))
 	}
 
 	s.mu.Lock()
@@ -308,7 +308,7 @@ func (s *Store) build(path string, fill func(*Writer) error) (*pebble.DB, error)
 		err = s.flush(db)
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.guard(db.Close))
+		return nil, errors.Join(err, s.guardWait(db.Close))
 	}
 	return db, nil
 }

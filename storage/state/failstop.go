@@ -73,6 +73,21 @@ func (s *Store) guard(call func() error) (err error) {
 	return s.Failed()
 }
 
+// guardWait is guard for calls that may wait for a goroutine of Pebble's: to open,
+// to close, to commit while the memtables are full. When that goroutine has
+// ended because the store failed, the call would wait for ever; it is left
+// behind, until the process ends, and nothing looks at what it does.
+func (s *Store) guardWait(call func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- s.guard(call) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.stop:
+		return s.Failed()
+	}
+}
+
 // belowGuard tells whether guard is among the callers.
 func belowGuard() bool {
 	pcs := make([]uintptr, 64)

@@ -154,7 +154,7 @@ func (s *Store) create() (name string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.guard(db.Close); err != nil {
+	if err := s.guardWait(db.Close); err != nil {
 		return "", err
 	}
 	return name, vfs.AtomicWrite(s.fs, s.fs.PathJoin(s.dir, currentFile), []byte(name+"\n"))
@@ -217,13 +217,13 @@ const (
 	existing                // there must be one
 )
 
-func (s *Store) openMap(path string, want whether) (db *pebble.DB, err error) {
+func (s *Store) openMap(path string, want whether) (*pebble.DB, error) {
 	cache := pebble.NewCache(s.opts.CacheBytes)
 	defer cache.Unref() // the DB holds its own reference
 	o := &pebble.Options{
 		Cache:              cache,
 		ErrorIfNotExists:   want == existing,
-		FS:                 s.fs,
+		FS:                 orderedFS{s.fs},
 		FormatMajorVersion: format,
 		MemTableSize:       s.opts.MemTableBytes,
 		Logger:             logger{s.opts.Logger, s},
@@ -234,23 +234,31 @@ func (s *Store) openMap(path string, want whether) (db *pebble.DB, err error) {
 		// Sealed values do not compress; keys are random too.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
+	opened := make(chan *pebble.DB, 1)
+	err := s.guardWait(func() error {
+		db, err := openPebble(path, o)
+		opened <- db
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	return <-opened, nil
+}
+
+// openPebble turns a panic into an error: some damage makes Pebble panic while it
+// reads its own files, and that is the disk's fault and not the program's.
+func openPebble(path string, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
-		// Some damage makes Pebble panic while it reads its own files. That is
-		// the disk's fault and not the program's, so it is an error here.
-		if p := recover(); p != nil {
-			if _, ours := p.(stopped); ours {
-				panic(p)
-			}
-			db, err = nil, fmt.Errorf("map %s is damaged: %v", path, p)
+		switch p := recover().(type) {
+		case nil:
+		case stopped:
+			err = p.err
+		default:
+			err = fmt.Errorf("its files are damaged: %v", p)
 		}
 	}()
-	err = s.guard(func() (err error) {
-		if db, err = pebble.Open(path, o); err != nil {
-			return fmt.Errorf("map %s: %w", path, err)
-		}
-		return nil
-	})
-	return db, err
+	return pebble.Open(path, o)
 }
 
 // Close closes the store. Views must be closed first. A store that has failed
@@ -290,7 +298,7 @@ func (s *Store) release(g *generation) error {
 	if !last {
 		return nil
 	}
-	if err := s.guard(g.db.Close); err != nil {
+	if err := s.guardWait(g.db.Close); err != nil {
 		return fmt.Errorf("closing state store: %w", err)
 	}
 	if gone {
