@@ -104,6 +104,11 @@ func (n *Node) openDataDir() error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return &DataDirError{dir, "is in use by another process", "stop the other conclave server, or choose another data directory"}
 	}
+	if fast, err := vfs.FastCommit(dir); err != nil {
+		n.logger.Warn("could not look at the file system of the data directory", "error", err)
+	} else if fast {
+		n.logger.Warn("the data directory lies on ext4 with fast_commit, under which the log can be damaged by a power cut; turn it off with tune2fs -O ^fast_commit")
+	}
 	n.id, err = loadIdentity(dir)
 	return err
 }
