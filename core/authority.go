@@ -126,6 +126,22 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate.Raw})
 }
 
+// NameHosts adds the hosts of addresses (HOST:PORT) to a certificate's names. An
+// address without a host adds none.
+func NameHosts(template *x509.Certificate, addresses ...string) {
+	for _, address := range addresses {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil || host == "" {
+			continue
+		}
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+}
+
 // Sign returns a certificate, in PEM, for the node with the given id and public
 // key: for its peers under its NodeName, for clients under the hosts of the
 // addresses that it is reached at.
@@ -142,17 +158,7 @@ func (a *Authority) Sign(nodeID string, public crypto.PublicKey, addresses []str
 		DNSNames:    []string{NodeName(nodeID), "localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	for _, address := range addresses {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil || host == "" {
-			continue // an address without a host adds no name
-		}
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, host)
-		}
-	}
+	NameHosts(template, addresses...)
 	der, err := x509.CreateCertificate(a.rand, template, a.Certificate, public, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("signing the certificate of node %s: %w", nodeID, err)

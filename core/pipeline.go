@@ -154,7 +154,10 @@ func write[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Ba
 	for range maxAttempts {
 		a, err := run(ctx, p, b, c, m, req, atLeast)
 		if err != nil {
-			if !restsOnView(err) {
+			// atLeast was confirmed while this request was under way, so a view
+			// that reflects it has all that was acknowledged before. To confirm
+			// once more would never end while others write.
+			if !restsOnView(err) || atLeast > 0 {
 				return resp, err
 			}
 			// The refusal rests on a view that may be old; it counts once the

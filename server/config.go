@@ -85,6 +85,7 @@ type RaftConfig struct {
 	Heartbeat         time.Duration // a follower's patience with a silent leader. Zero: 500 ms
 	Election          time.Duration // a candidate's patience. Zero: the heartbeat's
 	SnapshotThreshold uint64        // entries between snapshots. Zero: 8192
+	SnapshotInterval  time.Duration // how often that is looked at. Zero: 30 s
 	// PromoteAfter is how long a caught-up non-voter must be stable before it
 	// becomes a voter. Zero: 10 s.
 	PromoteAfter time.Duration
@@ -107,6 +108,7 @@ func (c *Config) Defaults() {
 	def(&c.Raft.Heartbeat, 500*time.Millisecond)
 	def(&c.Raft.Election, c.Raft.Heartbeat)
 	def(&c.Raft.SnapshotThreshold, 8192)
+	def(&c.Raft.SnapshotInterval, 30*time.Second)
 	def(&c.Raft.PromoteAfter, 10*time.Second)
 	def(&c.Log.Level, "info")
 	def(&c.Log.Format, "text")
@@ -202,6 +204,8 @@ const (
 	maxValueBytesMost = 16 << 20
 	maxPathBytesMost  = 16 << 10
 	heartbeatLeast    = 20 * time.Millisecond
+	// The library refuses shorter ones.
+	snapshotIntervalLeast = 5 * time.Millisecond
 )
 
 func (c *Config) validateNumbers(wrong complaint) {
@@ -219,6 +223,9 @@ func (c *Config) validateNumbers(wrong complaint) {
 	}
 	if d := c.Raft.Election; d < c.Raft.Heartbeat {
 		wrong("raft.election", "must not be shorter than raft.heartbeat (%v), not %v", c.Raft.Heartbeat, d)
+	}
+	if d := c.Raft.SnapshotInterval; d < snapshotIntervalLeast {
+		wrong("raft.snapshot_interval", "must be %v or more, not %v", snapshotIntervalLeast, d)
 	}
 	if d := c.Raft.PromoteAfter; d < 0 {
 		wrong("raft.promote_after", "must not be negative, not %v", d)

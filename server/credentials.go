@@ -137,17 +137,7 @@ func selfSign(nodeID string, key *ecdsa.PrivateKey, addresses ...string) ([]byte
 		DNSNames:    []string{core.NodeName(nodeID), "localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	for _, a := range addresses {
-		host, _, err := net.SplitHostPort(a)
-		if err != nil || host == "" {
-			continue // an address without a host adds no name
-		}
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, host)
-		}
-	}
+	core.NameHosts(template, addresses...)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("making the node's first certificate: %w", err)

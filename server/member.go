@@ -161,6 +161,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 
 		HeartbeatTimeout:  m.cfg.Raft.Heartbeat,
 		SnapshotThreshold: m.cfg.Raft.SnapshotThreshold,
+		SnapshotInterval:  m.cfg.Raft.SnapshotInterval,
 		SnapshotRetain:    snapshotRetain,
 		PromoteStable:     m.cfg.Raft.PromoteAfter,
 		DutyInterval:      min(max(m.cfg.Raft.PromoteAfter, leastDuty), time.Second),

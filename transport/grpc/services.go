@@ -3,7 +3,10 @@ package grpc
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/engine/kv"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
@@ -38,84 +41,54 @@ type secrets struct {
 	node Node
 }
 
-func (s secrets) Put(ctx context.Context, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
-	rooms, err := s.node.Rooms()
+// secret answers a call with a method of the kv engine.
+func secret[Req, Resp proto.Message](ctx context.Context, n Node, method func(*kv.Engine) engine.Method[Req, Resp], r Req) (Resp, error) {
+	rooms, err := n.Rooms()
 	if err != nil {
-		return nil, err
+		var none Resp
+		return none, err
 	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Put(), r)
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, method(rooms.Secrets), r)
+}
+
+func (s secrets) Put(ctx context.Context, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
+	return secret(ctx, s.node, (*kv.Engine).Put, r)
 }
 
 func (s secrets) Get(ctx context.Context, r *conclavev1.GetSecretRequest) (*conclavev1.GetSecretResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Get(), r)
+	return secret(ctx, s.node, (*kv.Engine).Get, r)
 }
 
 func (s secrets) List(ctx context.Context, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.List(), r)
+	return secret(ctx, s.node, (*kv.Engine).List, r)
 }
 
 func (s secrets) Delete(ctx context.Context, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Delete(), r)
+	return secret(ctx, s.node, (*kv.Engine).Delete, r)
 }
 
 func (s secrets) Undelete(ctx context.Context, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Undelete(), r)
+	return secret(ctx, s.node, (*kv.Engine).Undelete, r)
 }
 
 func (s secrets) Destroy(ctx context.Context, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Destroy(), r)
+	return secret(ctx, s.node, (*kv.Engine).Destroy, r)
 }
 
 func (s secrets) Rollback(ctx context.Context, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.Rollback(), r)
+	return secret(ctx, s.node, (*kv.Engine).Rollback, r)
 }
 
 func (s secrets) GetMetadata(ctx context.Context, r *conclavev1.GetMetadataRequest) (*conclavev1.GetMetadataResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.GetMetadata(), r)
+	return secret(ctx, s.node, (*kv.Engine).GetMetadata, r)
 }
 
 func (s secrets) PutMetadata(ctx context.Context, r *conclavev1.PutMetadataRequest) (*conclavev1.PutMetadataResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.PutMetadata(), r)
+	return secret(ctx, s.node, (*kv.Engine).PutMetadata, r)
 }
 
 func (s secrets) DeleteMetadata(ctx context.Context, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, rooms.Secrets.DeleteMetadata(), r)
+	return secret(ctx, s.node, (*kv.Engine).DeleteMetadata, r)
 }
 
 type leases struct {
@@ -123,44 +96,34 @@ type leases struct {
 	node Node
 }
 
-func (s leases) Grant(ctx context.Context, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
-	rooms, err := s.node.Rooms()
+// lease answers a call with a method of core.Leases.
+func lease[Req, Resp any](ctx context.Context, n Node, method func(*core.Leases, context.Context, core.Caller, Req) (Resp, error), r Req) (Resp, error) {
+	rooms, err := n.Rooms()
 	if err != nil {
-		return nil, err
+		var none Resp
+		return none, err
 	}
-	return rooms.Leases.Grant(ctx, caller(ctx), r)
+	return method(rooms.Leases, ctx, caller(ctx), r)
+}
+
+func (s leases) Grant(ctx context.Context, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
+	return lease(ctx, s.node, (*core.Leases).Grant, r)
 }
 
 func (s leases) Renew(ctx context.Context, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return rooms.Leases.Renew(ctx, caller(ctx), r)
+	return lease(ctx, s.node, (*core.Leases).Renew, r)
 }
 
 func (s leases) Revoke(ctx context.Context, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return rooms.Leases.Revoke(ctx, caller(ctx), r)
+	return lease(ctx, s.node, (*core.Leases).Revoke, r)
 }
 
 func (s leases) Lookup(ctx context.Context, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return rooms.Leases.Lookup(ctx, caller(ctx), r)
+	return lease(ctx, s.node, (*core.Leases).Lookup, r)
 }
 
 func (s leases) List(ctx context.Context, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
-	rooms, err := s.node.Rooms()
-	if err != nil {
-		return nil, err
-	}
-	return rooms.Leases.List(ctx, caller(ctx), r)
+	return lease(ctx, s.node, (*core.Leases).List, r)
 }
 
 type operator struct {
