@@ -190,3 +190,13 @@ func TestClosedClient(t *testing.T) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 }
+
+// A token that cannot travel in a header is refused, unsent and unrepeated.
+func TestTokenOfOddCharacters(t *testing.T) {
+	for _, odd := range []string{"swordfish\n", "sword fish", "sword\x00fish", "swördfish"} {
+		_, err := client.New(client.Config{Addresses: []string{"host"}, Token: client.NewToken(odd)})
+		if err == nil || strings.Contains(err.Error(), "fish") {
+			t.Errorf("got %v, want a refusal that does not repeat the token", err)
+		}
+	}
+}

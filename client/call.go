@@ -70,6 +70,14 @@ type call struct {
 	silent  []string      // what is known of each node that could not be reached
 }
 
+// firstError returns what explains most: mistake if there is one, else err.
+func firstError(mistake *textError, err error) error {
+	if mistake != nil {
+		return mistake
+	}
+	return err
+}
+
 type attempt func(ctx context.Context, conn grpc.ClientConnInterface) error
 
 // invoke carries out one call: it returns its answer or an *Error.
@@ -81,7 +89,10 @@ func invoke[Req, Resp any](
 	k.client = c
 	err := k.run(ctx, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		answer, err = method(ctx, conn, request)
-		return err
+		if err != nil {
+			return firstError(unsendable(request), err)
+		}
+		return nil
 	})
 	if err != nil {
 		var none Resp
@@ -157,6 +168,11 @@ func (k *call) ask(ctx context.Context, n *node, try attempt) *Error {
 		return nil
 	}
 	awaitOwnDeadline(attemptCtx, err)
+	var text *textError
+	if errors.As(err, &text) {
+		return &Error{Node: n.address, Reason: ReasonInvalid, Outcome: OutcomeNotDone, Message: text.Error(),
+			Hint: "Write texts in UTF-8; other bytes go into a binary value.", cause: text}
+	}
 	e := decode(err, sent.Load() && k.effect != reads)
 	e.Node = n.address
 	if k.effect == reads || !sent.Load() {

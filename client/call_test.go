@@ -316,3 +316,26 @@ func TestUnreachableNodesAreAllExplained(t *testing.T) {
 		t.Errorf("got %v, want both %s and %s named", e, one, two)
 	}
 }
+
+// A request that cannot be encoded is the caller's mistake: it is told at once,
+// by the field's name, and nothing was done.
+func TestTextThatIsNotUTF8(t *testing.T) {
+	for _, test := range []struct {
+		path string
+		data client.Data
+		key  string
+		want string
+	}{
+		{"a/\xff", fields, "", "path is not valid UTF-8"},
+		{"a", client.Data{"\xff": client.Text("x")}, "", "a name in data is not valid UTF-8"},
+		{"a", client.Data{"v": client.Text("\xff")}, "", "text is not valid UTF-8"},
+		{"a", fields, "\xff", "idempotency_key is not valid UTF-8"},
+	} {
+		s := newScene(t, nil, nil)
+		_, err := s.Secrets.Put(context.Background(), test.path, test.data, client.PutOptions{WriteOptions: client.WriteOptions{IdempotencyKey: test.key}})
+		e := client.AsError(err)
+		if e == nil || !errors.Is(err, client.ErrInvalid) || e.Outcome != client.OutcomeNotDone || e.Message != test.want {
+			t.Errorf("got %v, want %q, invalid and not done", err, test.want)
+		}
+	}
+}

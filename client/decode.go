@@ -26,6 +26,10 @@ func decode(err error, mayHaveRun bool) *Error {
 	if mayHaveRun && !refusedUnread(st.Code()) {
 		e.Outcome = OutcomeUnknown
 	}
+	if st.Code() == codes.ResourceExhausted { // gRPC's own refusal, before a handler ran
+		e.Message = "the request, or its answer, is too large for one message"
+		e.Hint = "Split it, or raise limits.max_value_bytes in the servers' configuration."
+	}
 	if e.Message == "" {
 		e.Message = strings.ToLower(st.Code().String())
 	}

@@ -183,9 +183,16 @@ func AsError(err error) *Error {
 	return nil
 }
 
+// activityLetters bounds how much of a path an error repeats. The rest of one
+// that is refused for its length helps nobody.
+const activityLetters = 128
+
 func activity(what string, path string) string {
 	if path == "" {
 		return what
+	}
+	if letters := []rune(path); len(letters) > activityLetters {
+		return fmt.Sprintf("%s %q…", what, string(letters[:activityLetters]))
 	}
 	return fmt.Sprintf("%s %q", what, path)
 }

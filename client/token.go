@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,19 @@ func NewToken(text string) Token { return Token{text} }
 
 // Reveal returns the text of the token. Whoever calls it must not log it.
 func (t Token) Reveal() string { return t.text }
+
+// errToken does not repeat the token.
+var errToken = errors.New("configuring client: the token holds a character that none has: white space, a control character or one beyond ASCII")
+
+// check refuses what cannot travel in a header (RFC 9110, 5.5).
+func (t Token) check() error {
+	for i := range len(t.text) {
+		if c := t.text[i]; c <= ' ' || c > '~' {
+			return errToken
+		}
+	}
+	return nil
+}
 
 // IsZero reports whether there is no token.
 func (t Token) IsZero() bool { return t.text == "" }

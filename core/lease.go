@@ -2,6 +2,7 @@ package core
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -117,6 +118,10 @@ func (s *Leases) grant(t *tx, r *conclavev1.GrantLeaseRequest) (*conclavev1.Gran
 	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive}
 	if r.Owner != "" {
 		ownerKey, owner, err := t.usableLease(r.Owner)
+		var absent *Error
+		if errors.As(err, &absent) {
+			return nil, refuse(absent.Reason, "the owner is no lease, or has ended", "grant the owner first: conclave lease grant")
+		}
 		if err != nil {
 			return nil, err
 		}

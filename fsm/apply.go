@@ -227,7 +227,7 @@ func (t *tx) putRecord(op *Operation) RefusedReason {
 	t.deleteRecord(op.Key) // with its entry in the index of its owner
 	t.set(recordKey(op.Key), encodeRecord(&Record{Revision: t.index, Written: t.now, Lease: op.Lease, Value: op.Value}))
 	if op.Lease != nil {
-		t.set(recordByLeaseKey(op.Lease, op.Key), []byte{formatRow1})
+		t.insert(recordByLeaseKey(op.Lease, op.Key), []byte{formatRow1}) // deleteRecord took away an earlier one
 	}
 	return RefusedNone
 }

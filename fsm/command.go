@@ -45,7 +45,8 @@ type SessionID [16]byte
 // then operations that are all done, or none. Within its session it carries a
 // sequence number, so that the same batch proposed twice is applied once.
 type Batch struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 the codec reads its tag
+	_struct struct{} `codec:",toarray"`
 
 	Session  SessionID
 	Sequence uint64 // 1, 2, 3, … in the session; 0 only together with OpOpenSession
@@ -82,7 +83,8 @@ const (
 
 // A Guard is one condition of a batch. Which fields count depends on Kind.
 type Guard struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 the codec reads its tag
+	_struct struct{} `codec:",toarray"`
 
 	Kind     GuardKind
 	Key      Key
@@ -129,9 +131,12 @@ const (
 	// it to revoking until OpEndLease.
 	OpRevokeLease OperationKind = 23
 	// OpEndLease removes the revoking lease Key: its outside effect is undone.
+	// When rows that it owned are still on the queue, the lease goes after them.
 	OpEndLease OperationKind = 24
 	// OpRevokeGroup ends every lease in the group Key, a bounded number an
-	// entry; the machine goes on in later entries until none is left.
+	// entry; the machine goes on in later entries until none is left. Leases
+	// granted by later entries are spared; those granted in the same entry,
+	// even by a later batch or operation, are not.
 	OpRevokeGroup OperationKind = 25
 	// OpRevokePrefix ends every lease whose id starts with Key, likewise.
 	OpRevokePrefix OperationKind = 27
@@ -149,7 +154,8 @@ const (
 
 // An Operation is one change of a batch. Which fields count depends on Kind.
 type Operation struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 the codec reads its tag
+	_struct struct{} `codec:",toarray"`
 
 	Kind    OperationKind
 	Key     Key
@@ -221,10 +227,13 @@ const (
 	RefusedSecretUnknown  RefusedReason = 2 // no such secret
 	RefusedLeaseUnknown   RefusedReason = 3 // no such lease, or it has ended
 	RefusedLeaseExists    RefusedReason = 4
-	RefusedLeaseState     RefusedReason = 5 // the lease is not in a state that allows this
-	RefusedLeaseExpired   RefusedReason = 6 // renewal at or past its maximum
+	RefusedLeaseState     RefusedReason = 5 // the lease, or its depth below its owners, does not allow this
+	RefusedLeaseExpired   RefusedReason = 6 // kept free: a renewal at its maximum is cut to it, one past it finds no lease
 	RefusedMalformed      RefusedReason = 7 // the operation makes no sense; a bug in the proposer
-	RefusedSequenceWindow RefusedReason = 8 // too many unanswered sequences in the session
+	// RefusedSequenceWindow: too many unanswered sequences in the session. The
+	// one answer that is not kept, for there is no room: the same batch may
+	// still be applied when it arrives again. Proposers keep a smaller window.
+	RefusedSequenceWindow RefusedReason = 8
 	RefusedDestroyed      RefusedReason = 9 // the version was destroyed
 )
 
@@ -255,7 +264,8 @@ func (r RefusedReason) String() string {
 // A Result is the machine's answer to one batch. The same batch proposed again
 // gets the same Result.
 type Result struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 the codec reads its tag
+	_struct struct{} `codec:",toarray"`
 
 	Code   ResultCode
 	Index  uint64  // the Raft index of the entry that decided
@@ -267,7 +277,8 @@ type Result struct {
 // An Entry is what one Raft log entry of ours carries: the leader's time stamp
 // and the batches that were waiting, each in its encoded form.
 type Entry struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 the codec reads its tag
+	_struct struct{} `codec:",toarray"`
 
 	Time    LogTime
 	Batches [][]byte

@@ -24,6 +24,7 @@ type Machine struct {
 	meta       metaRow              // guarded by mu; as committed
 	nextExpiry LogTime              // guarded by mu; 0: no lease
 	hashes     map[uint64]StateHash // guarded by mu; at multiples of HashInterval
+	cache      *rowCache            // guarded by mu; replaced with the state
 	halted     error                // guarded by mu; set once
 	view       *sharedView          // guarded by mu; nil until somebody looks
 }
@@ -62,6 +63,7 @@ func (m *Machine) load() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.meta, m.nextExpiry, m.hashes = *meta, next, map[uint64]StateHash{}
+	m.cache = newRowCache(meta.Applied, cacheBytes)
 	return m.dropView()
 }
 
@@ -74,7 +76,7 @@ func (m *Machine) load() error {
 // call returns the same error: the replica must stop.
 func (m *Machine) Apply(entries []LogEntry) ([][]Result, error) {
 	m.mu.Lock()
-	meta, halted := m.meta, m.halted
+	meta, halted, cache := m.meta, m.halted, m.cache
 	m.mu.Unlock()
 	if halted != nil {
 		return nil, halted
@@ -83,7 +85,7 @@ func (m *Machine) Apply(entries []LogEntry) ([][]Result, error) {
 	if err != nil {
 		return nil, m.halt(meta.Applied, err)
 	}
-	t := newTx(txn, meta)
+	t := newTx(txn, meta, cache)
 	hashes := map[uint64]StateHash{}
 	results := make([][]Result, len(entries))
 	for i, e := range entries {
@@ -111,6 +113,7 @@ func (m *Machine) commit(t *tx, hashes map[uint64]StateHash) error {
 	if err != nil {
 		return errors.Join(m.halt(t.index, err), t.store.Discard())
 	}
+	t.cacheWrites()
 	if err := t.store.Commit(); err != nil {
 		return m.halt(t.index, err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 150, "how many random histories the metamorphic and model tests run")
+	histories = flag.Int("histories", 50, "how many random histories the metamorphic and model tests run")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first random history")
 )
 
@@ -28,6 +28,7 @@ func TestMetamorphic(t *testing.T) {
 				t.Fatalf("seed %d %+v: rows differ (-want +got):\n%q", seed, twist, diff)
 			}
 		}
+		audit(t, h.machine.store)
 		if err := h.machine.Verify(); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}

@@ -17,6 +17,7 @@ type historian struct {
 
 	index, term uint64
 	now         LogTime
+	plain       bool                 // one session, no duplicates, nothing that takes more than one entry
 	sessions    map[SessionID]uint64 // the next sequence
 	sent        [][]byte             // every encoded batch, for duplicates
 	history     history
@@ -84,7 +85,7 @@ func (h *historian) entry(raws ...[]byte) {
 
 // raw returns an encoded batch: a new one, or one that was sent before.
 func (h *historian) raw() []byte {
-	if len(h.sent) > 0 && h.dice.IntN(10) == 0 {
+	if len(h.sent) > 0 && !h.plain && h.dice.IntN(10) == 0 {
 		return h.sent[h.dice.IntN(len(h.sent))]
 	}
 	raw := EncodeBatch(h.batch())
@@ -93,12 +94,15 @@ func (h *historian) raw() []byte {
 }
 
 func (h *historian) batch() *Batch {
-	id := SessionID{byte(1 + h.dice.IntN(3))}
-	switch h.dice.IntN(60) {
-	case 0:
-		return &Batch{Session: id, Operations: []Operation{{Kind: OpCloseSession}}}
-	case 1, 2, 3:
-		return &Batch{Session: id, Operations: []Operation{{Kind: OpOpenSession}}}
+	id := SessionID{1}
+	if !h.plain {
+		id = SessionID{byte(1 + h.dice.IntN(3))}
+		switch h.dice.IntN(60) {
+		case 0:
+			return &Batch{Session: id, Operations: []Operation{{Kind: OpCloseSession}}}
+		case 1, 2, 3:
+			return &Batch{Session: id, Operations: []Operation{{Kind: OpOpenSession}}}
+		}
 	}
 	b := &Batch{Session: id, Sequence: h.sessions[id], Answered: h.sessions[id] - h.dice.Uint64N(min(h.sessions[id], 5))}
 	h.sessions[id]++
@@ -117,7 +121,7 @@ func (h *historian) batch() *Batch {
 	for range 1 + h.dice.IntN(4) {
 		b.Operations = append(b.Operations, h.operation(v))
 	}
-	if h.dice.IntN(40) == 0 {
+	if !h.plain && h.dice.IntN(40) == 0 {
 		b.Operations = append(b.Operations, h.many()...)
 	}
 	return b
@@ -216,7 +220,7 @@ func (h *historian) operation(v *View) Operation {
 		if h.dice.IntN(3) == 0 {
 			op.MaxTTL = h.ttl()
 		}
-		for h.dice.IntN(2) == 0 {
+		for len(op.Groups) < 4 && h.dice.IntN(2) == 0 {
 			op.Groups = append(op.Groups, h.group())
 		}
 	case 20, 21:

@@ -27,6 +27,10 @@ type tx struct {
 	// does not hold may be read from below the transaction.
 	rowsSeen map[string][]byte
 
+	before  cachedRows // the state below the transaction
+	cache   *rowCache
+	written []string // keys of the rows that the transaction wrote
+
 	staged  map[string][]byte // changes of the batch at work; nil: deleted
 	order   []string          // keys of staged, as they came
 	touched []Space           // record spaces that the batch at work wrote
@@ -35,10 +39,12 @@ type tx struct {
 	spaces map[Space]bool // record spaces written in the entry at work
 	leases bool           // some lease was written: the next expiry may have moved
 	expire uint64         // how many due leases the entry at work may end
+	wanted uint64         // the same, before the batch at work
 }
 
-func newTx(store *state.Txn, meta metaRow) *tx {
-	t := &tx{store: store, meta: meta, staged: map[string][]byte{}, rowsSeen: map[string][]byte{}}
+func newTx(store *state.Txn, meta metaRow, cache *rowCache) *tx {
+	t := &tx{store: store, meta: meta, cache: cache, staged: map[string][]byte{}, rowsSeen: map[string][]byte{}}
+	t.before = cachedRows{before{store}, cache, meta.Applied}
 	t.rows.from = t
 	return t
 }
@@ -50,7 +56,7 @@ func (t *tx) enter(index, term uint64, at LogTime) {
 	t.meta.Time = max(t.meta.Time, at)
 	t.now, t.rows.now = t.meta.Time, t.meta.Time
 	t.spaces = map[Space]bool{}
-	t.expire = 0
+	t.expire, t.wanted = 0, 0
 	t.saved = t.meta
 }
 
@@ -76,7 +82,7 @@ func (t *tx) stored(key []byte) ([]byte, error) {
 	if v, ok := t.rowsSeen[string(key)]; ok {
 		return v, nil
 	}
-	v, _, err := t.store.GetBefore(key)
+	v, _, err := t.before.Get(key)
 	if err == nil {
 		t.rowsSeen[string(key)] = v
 	}
@@ -117,14 +123,14 @@ func (t *tx) keep() {
 
 // drop forgets what is staged.
 func (t *tx) drop() {
-	t.meta = t.saved
+	t.meta, t.expire = t.saved, t.wanted
 	t.clear()
 }
 
 func (t *tx) clear() {
 	clear(t.staged)
 	t.order, t.touched = t.order[:0], t.touched[:0]
-	t.saved = t.meta
+	t.saved, t.wanted = t.meta, t.expire
 }
 
 // write changes one row in the store's transaction and in the running sum.
@@ -135,6 +141,7 @@ func (t *tx) write(key, value []byte) {
 		t.meta.Sum.sub(element(key, old))
 	}
 	t.rowsSeen[string(key)] = value
+	t.written = append(t.written, string(key))
 	if value != nil {
 		t.meta.Sum.add(element(key, value))
 		t.note(t.store.Set(key, value))
@@ -142,6 +149,18 @@ func (t *tx) write(key, value []byte) {
 		t.note(t.store.Delete(key))
 	}
 }
+
+// cacheWrites tells the cache what is about to be committed, as of the last entry.
+func (t *tx) cacheWrites() {
+	for _, k := range t.written {
+		t.cache.wrote([]byte(k), t.rowsSeen[k], t.meta.Applied)
+	}
+}
+
+// before reads the map as it was when the transaction began.
+type before struct{ store *state.Txn }
+
+func (b before) Get(key []byte) ([]byte, bool, error) { return b.store.GetBefore(key) }
 
 // collect returns up to limit keys under prefix, without the prefix, that
 // follow after. Nothing may be staged, for a cursor does not see it.

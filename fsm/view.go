@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-secrets/conclave/storage/state"
 )
 
-// A View is the whole state at one index. It is safe for concurrent use; the
-// slices it returns are the caller's. Close it soon: it keeps old data on disk.
+// A View is the whole state at one index. It is safe for concurrent use. The
+// slices it returns are shared and must not be changed. Close it soon: it keeps old data on disk.
 type View struct {
 	shared *sharedView
 	rows   reader
@@ -21,6 +21,7 @@ type sharedView struct {
 	machine *Machine
 	view    *state.View
 	meta    metaRow
+	cache   *rowCache
 	refs    int // guarded by machine.mu; the machine holds one while it is the newest
 }
 
@@ -38,11 +39,11 @@ func (m *Machine) View() (*View, error) {
 		if err != nil {
 			return nil, errors.Join(err, v.Close())
 		}
-		m.view = &sharedView{machine: m, view: v, meta: *meta, refs: 1}
+		m.view = &sharedView{machine: m, view: v, meta: *meta, cache: m.cache, refs: 1}
 	}
 	s := m.view
 	s.refs++
-	return &View{shared: s, rows: reader{s.view, s.meta.Time}}, nil
+	return &View{shared: s, rows: reader{cachedRows{s.view, s.cache, s.meta.Applied}, s.meta.Time}}, nil
 }
 
 // dropView lets go of the newest view; m.mu is held.

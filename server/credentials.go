@@ -39,7 +39,7 @@ func newCredentials(id *identity, cfg Config) (*credentials, error) {
 	if cfg.API.TLSCertFile != "" {
 		custom, err := tls.LoadX509KeyPair(cfg.API.TLSCertFile, cfg.API.TLSKeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("loading api.tls_cert_file and api.tls_key_file: %w", err)
+			return nil, &SettingError{Key: "api.tls_cert_file", Problem: fmt.Sprintf("and api.tls_key_file must be a certificate and its key: %v", err)}
 		}
 		c.custom = &custom
 	}

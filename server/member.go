@@ -62,6 +62,7 @@ func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
 func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l listeners, logger *slog.Logger, found bool, fatal func(error)) (*member, error) {
 	m := &member{cfg: cfg, logger: logger, id: id, gate: core.NewGate(rand.Reader)}
 	for _, step := range []func() error{
+		m.claim,
 		func() error { return m.openState(fatal) },
 		func() error { return m.openTransport(c, l.peer) },
 		func() error { return m.openNode(ctx, found, fatal) },

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	ggrpc "google.golang.org/grpc"
@@ -194,7 +195,10 @@ func askToJoin(ctx context.Context, addresses []string, token *core.JoinToken, r
 		if err == nil {
 			return answer, nil
 		}
-		last = fmt.Errorf("%s: %w", address, err)
+		last = fmt.Errorf("%s: %s", address, gstatus.Convert(err).Message())
+		if errors.Is(err, errForeignNode) {
+			return nil, &JoinError{last.Error(), "make a token on the cluster that --join names, or name nodes of the token's cluster"}
+		}
 		if detail := errorDetail(err); detail != nil && detail.Reason != conclavev1.Reason_REASON_SEALED && detail.Reason != conclavev1.Reason_REASON_NO_LEADER {
 			return nil, &JoinError{fmt.Sprintf("%s refused: %s", address, gstatus.Convert(err).Message()), detail.Hint}
 		}
@@ -205,12 +209,26 @@ func askToJoin(ctx context.Context, addresses []string, token *core.JoinToken, r
 func askOne(ctx context.Context, address string, token *core.JoinToken, r *conclavev1.JoinRequest) (answer *conclavev1.JoinResponse, err error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
-	conn, err := ggrpc.NewClient(address, ggrpc.WithTransportCredentials(grpccreds.NewTLS(pinned(token.Authority))))
+	handshakes := pinned(token.Authority)
+	var foreign atomic.Bool // the handshake runs elsewhere, and gRPC passes on only its text
+	verify := handshakes.VerifyConnection
+	handshakes.VerifyConnection = func(s tls.ConnectionState) error {
+		err := verify(s)
+		foreign.Store(errors.Is(err, errForeignNode))
+		return err
+	}
+	conn, err := ggrpc.NewClient(address, ggrpc.WithTransportCredentials(grpccreds.NewTLS(handshakes)))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	return conclavev1.NewOperatorClient(conn).Join(ctx, r)
+	answer, err = conclavev1.NewOperatorClient(conn).Join(ctx, r)
+	if err != nil && foreign.Load() {
+		err = errForeignNode
+	}
+	if cerr := conn.Close(); err == nil { // not joined: the caller looks for the status in err
+		err = cerr
+	}
+	return answer, err
 }
 
 func errorDetail(err error) *conclavev1.ErrorDetail {
@@ -221,6 +239,9 @@ func errorDetail(err error) *conclavev1.ErrorDetail {
 	}
 	return nil
 }
+
+// errForeignNode: who answered is not of the cluster that the token is for.
+var errForeignNode = errors.New("the node does not belong to the cluster of the join token")
 
 // pinned accepts only a server whose certificate was signed by the authority
 // with the given hash. The usual verification is replaced, not dropped: it
@@ -238,7 +259,7 @@ func pinned(authority [sha256.Size]byte) *tls.Config {
 				}
 			}
 			if !found {
-				return errors.New("the node does not belong to the cluster of the join token")
+				return errForeignNode
 			}
 			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 			return err

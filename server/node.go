@@ -94,7 +94,7 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 func (n *Node) openDataDir() error {
 	dir := n.cfg.DataDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("creating data directory: %w", err)
+		return &DataDirError{dir, fmt.Sprintf("cannot be created: %v", err), "check the path and who may write there"}
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -150,8 +150,23 @@ func (n *Node) listen() (err error) {
 	if err := probe.Close(); err != nil {
 		return fmt.Errorf("probing gossip.address: %w", err)
 	}
+	if err := probeUDP(n.listeners.gossip); err != nil {
+		return err
+	}
 	n.cfg.API.Advertise = advertised(n.cfg.API.ListenConfig, n.listeners.api.Addr())
 	n.cfg.Peer.Advertise = advertised(n.cfg.Peer, n.listeners.peer.Addr())
+	return nil
+}
+
+// probeUDP tries whether gossip will get its other port.
+func probeUDP(address string) error {
+	probe, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return &PortError{"gossip.address", address, errors.Unwrap(err)}
+	}
+	if err := probe.Close(); err != nil {
+		return fmt.Errorf("probing gossip.address: %w", err)
+	}
 	return nil
 }
 

@@ -33,6 +33,7 @@ const devWarning = "Development only: whoever reads this file can read every sec
 type devHome struct {
 	dir       string
 	temporary bool
+	lock      *os.File // held while a temporary home is in use
 	known     bool     // state was found, not made
 	state     devState // zero until the cluster is initialised
 }
@@ -41,11 +42,7 @@ type devHome struct {
 // something else.
 func openDevHome(r devRequest) (*devHome, error) {
 	if r.dir == "" {
-		dir, err := os.MkdirTemp("", "conclave-dev-") // 0700
-		if err != nil {
-			return nil, devFailure("making a temporary directory", err, "")
-		}
-		return &devHome{dir: dir, temporary: true}, nil
+		return openTemporaryHome()
 	}
 	dir, err := filepath.Abs(r.dir)
 	if err != nil {
@@ -142,7 +139,7 @@ func (h *devHome) close() error {
 	if !h.temporary {
 		return nil
 	}
-	if err := os.RemoveAll(h.dir); err != nil {
+	if err := errors.Join(os.RemoveAll(h.dir), h.lock.Close()); err != nil {
 		return devFailure("removing the temporary directory", err, "Remove "+h.dir+" by hand.")
 	}
 	return nil

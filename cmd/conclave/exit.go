@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/conclave-secrets/conclave/client"
 )
@@ -129,8 +131,22 @@ func reportError(w io.Writer, err error, asJSON bool) {
 	}
 	fmt.Fprintf(w, "error: %s\n", indented(view.Message))
 	if view.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", indented(view.Hint))
+		fmt.Fprintf(w, "hint: %s\n", indented(sentence(view.Hint)))
 	}
+}
+
+// sentence begins a hint of the server, which is lower case like its errors, as
+// ours begin; what is a command stays as it is typed.
+func sentence(s string) string {
+	if strings.HasPrefix(s, "conclave ") {
+		return s
+	}
+	first, size := utf8.DecodeRuneInString(s)
+	s = string(unicode.ToUpper(first)) + s[size:]
+	if strings.HasSuffix(s, ".") || strings.HasSuffix(s, "?") {
+		return s
+	}
+	return s + "."
 }
 
 // indented keeps the lines of a longer message apart from the next label.

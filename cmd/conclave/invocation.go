@@ -133,7 +133,7 @@ func (inv *invocation) connectTo(addresses []string) (*client.Client, error) {
 		Timeout: inv.timeout, RetryFor: retryFor,
 	})
 	if err != nil {
-		return nil, &failure{exitUsage, err, "Check --address and --cacert (CONCLAVE_ADDR and CONCLAVE_CACERT)."}
+		return nil, &failure{exitUsage, err, "Check --address, --cacert and --token-file (CONCLAVE_ADDR, CONCLAVE_CACERT and CONCLAVE_TOKEN)."}
 	}
 	return c, nil
 }

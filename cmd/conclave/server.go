@@ -78,11 +78,20 @@ func newLogger(cfg server.LogConfig, w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		level = slog.LevelInfo // Validate lets nothing else through
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: plainErrors}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// plainErrors logs errors by their message. The text handler would print them
+// with %+v, which for those of some libraries is a stack trace.
+func plainErrors(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.StringValue(err.Error())
+	}
+	return a
 }
 
 // serverFailure is why a node could not start or go on, with what the server
@@ -104,6 +113,8 @@ func serverFailure(activity string, err error) error {
 		out.hint = dir.Hint
 	case errors.As(err, &join):
 		out.hint = join.Hint
+	default:
+		out.hint = "Data that a newer version wrote needs that version. If the disk is damaged, remove this node from the cluster, empty its data directory, and let it join again."
 	}
 	return out
 }

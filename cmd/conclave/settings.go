@@ -57,6 +57,7 @@ var settings = []setting{
 	{key: "raft.heartbeat", value: "DURATION", usage: "patience with a silent leader (default 500ms)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.Heartbeat })},
 	{key: "raft.election", value: "DURATION", usage: "patience of a candidate (default: raft.heartbeat)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.Election })},
 	{key: "raft.snapshot_threshold", value: "N", usage: "entries between snapshots (default 8192)", set: setSnapshotThreshold},
+	{key: "raft.snapshot_interval", value: "DURATION", usage: "look this often whether a snapshot is due (default 30s)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.SnapshotInterval })},
 	{key: "raft.promote_after", value: "DURATION", usage: "a caught-up node is stable this long before it votes (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.PromoteAfter })},
 	{key: "log.level", value: "LEVEL", usage: "debug, info, warn or error (default info)", set: text(func(c *server.Config) *string { return &c.Log.Level })},
 	{key: "log.format", value: "FORMAT", usage: "text or json (default text)", set: text(func(c *server.Config) *string { return &c.Log.Format })},

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
@@ -31,9 +34,10 @@ type Process struct {
 	Leases   *core.Leases
 	Secrets  *kv.Engine
 
-	disk  *disk
-	store *state.Store
-	log   *raftlog.Store
+	disk      *disk
+	snapshots *snapshot.Store
+	store     *state.Store
+	log       *raftlog.Store
 
 	ctx    context.Context // ends when the process dies
 	die    context.CancelFunc
@@ -102,18 +106,25 @@ func (r *Replica) open(d *disk) (p *Process, err error) {
 // join opens log and snapshots and starts the consensus node.
 func (r *Replica) join(p *Process, dice *dice) error {
 	o := r.sim.options
-	snapshots, err := snapshot.New("snapshots", p.disk.fs, snapshotRetain, snapshot.WithLogger(o.Logger))
+	var err error
+	p.snapshots, err = snapshot.New("snapshots", p.disk.fs, snapshotRetain, snapshot.WithLogger(o.Logger))
 	if err != nil {
 		return err
 	}
 	newest := func() (uint64, error) {
-		list, err := snapshots.List()
+		list, err := p.snapshots.List()
 		if err != nil || len(list) == 0 {
 			return 0, err
 		}
 		return list[0].Index, nil
 	}
-	if p.log, err = raftlog.New(raftlog.Options{Inner: p.disk.log, LastSnapshot: newest, Fail: func(error) {}, Logger: o.Logger}); err != nil {
+	transport := r.sim.Network.Transport(r.ID)
+	p.log, err = raftlog.New(raftlog.Options{
+		Inner: p.disk.log, LastSnapshot: newest, Logger: o.Logger,
+		Fail:   func(error) {}, // the node meets the error, too, and halts
+		Repair: func(index uint64) (*raft.Log, error) { return r.refetch(p.ctx, transport, index) },
+	})
+	if err != nil {
 		return err
 	}
 	covered, err := newest()
@@ -129,7 +140,7 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	defer cancel()
 	p.Node, err = cluster.Start(ctx, cluster.Config{
 		ID: r.ID, Machine: machine,
-		Log: p.log, Stable: p.log, Snapshots: snapshots, Transport: r.sim.Network.Transport(r.ID),
+		Log: p.log, Stable: p.log, Snapshots: p.snapshots, Transport: transport,
 		Clock: r.Clock, Rand: dice, Logger: o.Logger.With("node", r.ID),
 		Bootstrap: true, Voters: r.sim.voters(),
 		Fatal:         func(err error) { r.sim.halted(r, p, err) },
@@ -143,6 +154,46 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	}
 	machine.runs.Store(true)
 	return nil
+}
+
+// covered is the index at which the newest snapshot ends, or beyond every index
+// when that cannot be told.
+func (p *Process) covered() uint64 {
+	list, err := p.snapshots.List()
+	switch {
+	case err != nil:
+		return math.MaxUint64 >> 1
+	case len(list) == 0:
+		return 0
+	}
+	return list[0].Index
+}
+
+// refetch gets the entry that has rotted on this node from another. Others may
+// be out of reach for a while; it asks until one answers.
+func (r *Replica) refetch(ctx context.Context, via cluster.Caller, index uint64) (*raft.Log, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var others []cluster.Peer
+	for _, other := range r.sim.Replicas {
+		if other != r {
+			others = append(others, other.peer())
+		}
+	}
+	for {
+		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		entry, err := cluster.FetchEntry(attempt, via, others, index)
+		cancel()
+		if err == nil {
+			r.sim.repaired()
+			return entry, nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // end makes the process dead to the world and closes what it had open.

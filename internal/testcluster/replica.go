@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
@@ -18,6 +19,10 @@ type Replica struct {
 	Clock *Clock
 	sim   *Sim
 	disk  *disk
+
+	// What the last life had applied when it died, and the end of its newest
+	// snapshot. Of the goroutine that starts and kills.
+	applied, covered uint64
 
 	mu      sync.Mutex
 	process *Process // guarded by mu; nil while the node is down
@@ -74,7 +79,12 @@ func (r *Replica) Kill(how Death) {
 	if how == PowerCut {
 		keep = rng.IntN(100)
 	}
+	r.applied, _ = p.Machine.Applied()
+	r.covered = p.covered()
 	r.disk = p.disk.after(keep, rng)
+	if lie := r.sim.options.Crash; lie != nil && how == PowerCut {
+		lie(r.disk.log)
+	}
 	r.sim.bury(p)
 }
 
@@ -120,6 +130,41 @@ func (r *Replica) Seal() error {
 		return fmt.Errorf("sealing %s: %w", r.ID, ErrDown)
 	}
 	return p.Gate.Close()
+}
+
+// Rot flips a bit in an entry of the log that the node, which is down, has
+// applied, back entries before the last one. It tells whether there was one
+// that the next start will read, as it lies behind the newest snapshot, and that
+// another node still has: what made way for snapshots everywhere cannot be mended.
+func (r *Replica) Rot(back uint64) bool {
+	if r.Process() != nil || r.applied <= r.covered+back {
+		return false
+	}
+	index := r.applied - back
+	for _, other := range r.sim.Replicas {
+		p := other.Process()
+		if p == nil {
+			continue
+		}
+		if first, err := p.log.FirstIndex(); err == nil && first != 0 && first <= index {
+			return r.disk.log.Corrupt(index)
+		}
+	}
+	return false
+}
+
+// SlowDisk makes every write of the node's log take d longer, in this life; 0
+// ends it for the writes that begin from then on.
+func (r *Replica) SlowDisk(d time.Duration) {
+	p := r.Process()
+	if p == nil {
+		return
+	}
+	if d == 0 {
+		p.disk.log.SetStall(nil)
+		return
+	}
+	p.disk.log.SetStall(func() { <-time.After(d) })
 }
 
 // peer is how the others know the node.

@@ -12,6 +12,7 @@ import (
 	"github.com/conclave-secrets/conclave/cluster/clustertest"
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/storage/raftlog"
 )
 
 // Options says what is simulated. Zero means the stated default.
@@ -32,6 +33,9 @@ type Options struct {
 	// Ledger, when set, puts something between each node's request path and its
 	// ledger: for tests that plant a fault and expect a checker to find it.
 	Ledger func(core.Ledger) core.Ledger
+	// Crash, when set, does to the log of a node without power what a disk that
+	// lies about its syncs does: for tests, likewise.
+	Crash func(*raftlog.Memory)
 	// Logger hears what all nodes log. Default: discard.
 	Logger *slog.Logger
 }
@@ -55,6 +59,7 @@ func (o *Options) fill() {
 // synctest bubble.
 type Sim struct {
 	Network  *clustertest.Network
+	Links    *Links // how fast and how safely messages travel
 	Replicas []*Replica
 	Witness  *Witness
 
@@ -66,12 +71,14 @@ type Sim struct {
 	lives int        // guarded by mu
 	dead  []*Process // guarded by mu
 	halts []error    // guarded by mu; of nodes that were not dead yet
+	mends int        // guarded by mu; rotten entries fetched from others
 }
 
 // New starts a cluster of nodes named n0, n1, …, founds it and unseals them all.
 func New(o Options) (*Sim, error) {
 	o.fill()
 	s := &Sim{Network: clustertest.NewNetwork(o.Seed), Witness: newWitness(), options: o}
+	s.Links = newLinks(s.Network, o.Seed)
 	s.Network.SetTimeout(o.RPCTimeout)
 	for i := range o.Nodes {
 		s.Replicas = append(s.Replicas, &Replica{ID: fmt.Sprintf("n%d", i), Clock: newClock(), sim: s, disk: newDisk()})
@@ -175,6 +182,19 @@ func (s *Sim) Halts() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.halts
+}
+
+// Repairs is how many rotten log entries were fetched from another node.
+func (s *Sim) Repairs() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mends
+}
+
+func (s *Sim) repaired() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mends++
 }
 
 func (s *Sim) halted(r *Replica, p *Process, err error) {

@@ -99,6 +99,13 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	return c, c.AwaitVoters(ctx, o.Nodes)
 }
 
+// Empty makes a cluster that was not founded, of one node that was not started.
+func Empty(o Options) (*Cluster, error) {
+	c := &Cluster{opts: o}
+	_, err := c.AddNode()
+	return c, err
+}
+
 // AddNode makes a node that belongs to the cluster but was not started yet; see
 // Join. Not to be called while another goroutine uses the cluster.
 func (c *Cluster) AddNode() (*Node, error) {

@@ -89,15 +89,33 @@ func startLoad(t *testing.T, c *testprocess.Cluster) *load {
 		l.group.Go(func() {
 			defer func() { l.fail(cl.Close()) }()
 			for n := 0; ctx.Err() == nil; n++ {
-				if w < writersOfUnique {
-					l.fail(l.putUnique(cl, fmt.Sprintf("unique/%d/%d", w, n)))
-				} else {
-					l.fail(l.putShared(cl, fmt.Sprintf("shared/%d", n%sharedSecrets), fmt.Sprintf("%d-%d", w, n)))
-				}
+				l.fail(untilUnsealed(func() error {
+					if w < writersOfUnique {
+						return l.putUnique(cl, fmt.Sprintf("unique/%d/%d", w, n))
+					}
+					return l.putShared(cl, fmt.Sprintf("shared/%d", n%sharedSecrets), fmt.Sprintf("%d-%d", w, n))
+				}))
 			}
 		})
 	}
 	return l
+}
+
+// untilUnsealed repeats what was not done because every node is sealed: after
+// all were killed, the client waits for nobody to unseal one.
+func untilUnsealed(do func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		err := do()
+		if !errors.Is(err, client.ErrSealed) || errors.Is(err, client.ErrUnknownOutcome) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(30 * time.Millisecond):
+		}
+	}
 }
 
 func (l *load) fail(err error) {
@@ -216,7 +234,7 @@ func TestKillsLoseNothing(t *testing.T) {
 	if testing.Short() {
 		kills = min(kills, 10)
 	}
-	c := startCluster(t, testprocess.Options{Nodes: 3, Args: []string{"--raft-snapshot-threshold", "256"}})
+	c := startCluster(t, testprocess.Options{Nodes: 3, Args: []string{"--raft-snapshot-threshold", "256", "--raft-snapshot-interval", "500ms"}})
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	dice := rand.New(rand.NewPCG(seed, 1))

@@ -80,3 +80,29 @@ func TestExactlyOnce(t *testing.T) {
 		}
 	})
 }
+
+// A refusal is final although others write all the time: it is confirmed once,
+// not until nobody writes any more.
+func TestRefusalUnderLoad(t *testing.T) {
+	c := startCluster(t, testprocess.Options{Nodes: 3})
+	through := clientOf(t, c)
+	mustPut(t, through, "taken", "first")
+	l := startLoad(t, c)
+	refusals := 200
+	if testing.Short() {
+		refusals = 30
+	}
+	for _, n := range c.Nodes {
+		cl := clientOf(t, c, n)
+		for range refusals {
+			_, err := cl.Secrets.Put(within(t, patience), "taken", client.Data{"v": client.Text("second")}, client.PutOptions{CAS: new(uint64)})
+			if e := client.AsError(err); e == nil || e.Reason != client.ReasonCASMismatch || e.CurrentVersion != 1 {
+				t.Fatalf("through %s: got %v, want a mismatch at version 1", n.Name, err)
+			}
+		}
+	}
+	if err := l.stop(); err != nil {
+		t.Error(err)
+	}
+	wantValue(t, through, "taken", "first")
+}

@@ -185,7 +185,12 @@ func (s shell) input(text string) shell {
 // run runs conclave to its end. Whatever happens, it must not show a trace.
 func (s shell) run(args ...string) said {
 	s.t.Helper()
-	cmd := exec.CommandContext(within(s.t, patience), binary, args...)
+	return s.runFor(patience, args...)
+}
+
+func (s shell) runFor(bound time.Duration, args ...string) said {
+	s.t.Helper()
+	cmd := exec.CommandContext(within(s.t, bound), binary, args...)
 	cmd.Env = append(withoutSettings(os.Environ()), s.env...)
 	cmd.Dir = s.dir
 	var out, stderr bytes.Buffer

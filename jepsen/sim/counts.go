@@ -25,6 +25,7 @@ type Counts struct {
 	LeaderChanges      int
 	Installs           int // snapshots of a leader installed
 	Conflicts          int // batches that lost a race
+	Repairs            int // rotten log entries fetched from others
 	PartitionsInFlight int // partitions with requests under way at a node that was cut off
 	Entries, Compared  int // log entries; indexes at which states were compared
 	Faults             map[string]int
@@ -77,6 +78,7 @@ func (c *Counts) Add(d Counts) {
 	c.LeaderChanges += d.LeaderChanges
 	c.Installs += d.Installs
 	c.Conflicts += d.Conflicts
+	c.Repairs += d.Repairs
 	c.PartitionsInFlight += d.PartitionsInFlight
 	c.Entries += d.Entries
 	c.Compared += d.Compared
@@ -95,7 +97,7 @@ func (c *Counts) Vacuous() (missing []string) {
 		"leader changes": c.LeaderChanges, "unknown outcomes": c.Unknown, "snapshot installs": c.Installs,
 		"conflicts": c.Conflicts, "partitions with requests in flight": c.PartitionsInFlight,
 		"retries under one key": c.Retried, "failed check-and-sets": c.Mismatches,
-		"reads at weaker levels": c.Weak, "leases": c.Leases, "leases found gone": c.Expired,
+		"reads at weaker levels": c.Weak, "leases": c.Leases, "leases found gone": c.Expired, "repairs of rotten entries": c.Repairs,
 	}
 	for _, f := range faultNames() {
 		need["fault "+f] = c.Faults[f]
@@ -118,7 +120,7 @@ func (c *Counts) String() string {
 		faults = append(faults, fmt.Sprintf("%s %d", name, c.Faults[name]))
 	}
 	return fmt.Sprintf("%d seeds, %v of virtual time: %d requests (%d of %d outside faults answered, %d unknown, %d sent again, %d failed check-and-sets, %d weaker reads), "+
-		"%d leases (found gone %d times), %d entries, states compared at %d indexes, %d leader changes, %d snapshots installed, %d conflicts, %d partitions with requests in flight; faults: %s",
+		"%d leases (found gone %d times), %d entries, states compared at %d indexes, %d leader changes, %d snapshots installed, %d conflicts, %d rotten entries repaired, %d partitions with requests in flight; faults: %s",
 		c.Seeds, c.Virtual.Round(time.Second), c.Ops, c.CalmOK, c.Calm, c.Unknown, c.Retried, c.Mismatches, c.Weak,
-		c.Leases, c.Expired, c.Entries, c.Compared, c.LeaderChanges, c.Installs, c.Conflicts, c.PartitionsInFlight, strings.Join(faults, ", "))
+		c.Leases, c.Expired, c.Entries, c.Compared, c.LeaderChanges, c.Installs, c.Conflicts, c.Repairs, c.PartitionsInFlight, strings.Join(faults, ", "))
 }

@@ -97,6 +97,8 @@ var processFaults = []fault{
 	{"leadership handed over", (*nemesis).transfer},
 	{"node sealed", (*nemesis).seal},
 	{"snapshot", (*nemesis).snapshot},
+	{"slow disk", (*nemesis).slowDisk},
+	{"rotten log", (*nemesis).rot},
 }
 
 func faultNames() (names []string) {
@@ -113,8 +115,12 @@ func (n *nemesis) disturbProcesses(ctx context.Context) { n.disturb(ctx, process
 // disturb does one fault after the other, with pauses, until ctx ends.
 func (n *nemesis) disturb(ctx context.Context, faults []fault, use uint64) {
 	rng := dice(n.options.Seed, use)
+	most := 1500 * time.Millisecond
+	if n.options.Seed%4 == 3 { // a quarter of the seeds hardly comes to rest
+		most = 200 * time.Millisecond
+	}
 	for {
-		pause(ctx, 300*time.Millisecond+time.Duration(rng.Int64N(int64(1500*time.Millisecond))))
+		pause(ctx, 100*time.Millisecond+time.Duration(rng.Int64N(int64(most))))
 		if ctx.Err() != nil {
 			return
 		}
@@ -137,6 +143,13 @@ func (n *nemesis) end() {
 	defer n.mu.Unlock()
 	n.active--
 	n.ended = time.Since(n.began)
+}
+
+// alone tells whether only one fault is at work.
+func (n *nemesis) alone() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.active == 1
 }
 
 func (n *nemesis) fail(err error) {
@@ -207,30 +220,19 @@ func (n *nemesis) oneWay(rng *rand.Rand, hold func()) {
 	n.sim.Network.Heal()
 }
 
-// quick is how long messages take when nothing is wrong.
-func quick(rng *rand.Rand, _, _ string, _ bool) time.Duration {
-	return 300*time.Microsecond + time.Duration(rng.Int64N(int64(400*time.Microsecond)))
-}
-
 // slow delays what one node sends and is sent, or everything, by up to a
 // quarter of a second, each message by another amount.
 func (n *nemesis) slow(rng *rand.Rand, hold func()) {
 	victim, everybody := n.sim.Replicas[n.leaderOr(rng)].ID, rng.IntN(3) == 0
-	most := 5*time.Millisecond + time.Duration(rng.Int64N(int64(250*time.Millisecond)))
-	n.sim.Network.SetDelay(func(rng *rand.Rand, from, to string, reply bool) time.Duration {
-		if !everybody && from != victim && to != victim {
-			return quick(rng, from, to, reply)
-		}
-		return time.Duration(rng.Int64N(int64(most)))
-	})
+	n.sim.Links.Slow(victim, everybody, 5*time.Millisecond+time.Duration(rng.Int64N(int64(250*time.Millisecond))))
 	hold()
-	n.sim.Network.SetDelay(quick)
+	n.sim.Links.Quick()
 }
 
 func (n *nemesis) lossy(rng *rand.Rand, hold func()) {
-	n.sim.Network.SetLoss(0.02 + 0.25*rng.Float64())
+	n.sim.Links.Lose(0.02 + 0.25*rng.Float64())
 	hold()
-	n.sim.Network.SetDrop(nil)
+	n.sim.Links.Lose(0)
 }
 
 // skew sets a wall clock wrong, by up to an hour. It is not set right again:
@@ -293,6 +295,9 @@ func (n *nemesis) blackout(_ *rand.Rand, hold func()) {
 // transfer has the leader step down in good order. It may well fail.
 func (n *nemesis) transfer(rng *rand.Rand, _ func()) {
 	p := n.sim.Replicas[n.leaderOr(rng)].Process()
+	if p == nil { // it could not start again: calm will say so
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if err := p.Node.StepDown(ctx); err != nil {
@@ -312,6 +317,9 @@ func (n *nemesis) seal(rng *rand.Rand, hold func()) {
 
 func (n *nemesis) snapshot(rng *rand.Rand, _ func()) {
 	p := n.sim.Replicas[rng.IntN(len(n.sim.Replicas))].Process()
+	if p == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := p.Node.Snapshot(ctx); err != nil {
@@ -319,12 +327,37 @@ func (n *nemesis) snapshot(rng *rand.Rand, _ func()) {
 	}
 }
 
+// slowDisk has every write of one log take long, at times so long that the node
+// must stop speaking as a leader.
+func (n *nemesis) slowDisk(rng *rand.Rand, hold func()) {
+	r := n.sim.Replicas[n.leaderOr(rng)]
+	most := 300 * time.Millisecond
+	if rng.IntN(3) == 0 {
+		most = 3 * time.Second
+	}
+	r.SlowDisk(time.Millisecond + time.Duration(rng.Int64N(int64(most))))
+	hold()
+	r.SlowDisk(0)
+}
+
+// rot restarts a node after a bit of its log has flipped in an entry that it
+// had applied. While the network is bad too, the node only restarts: if nobody
+// could be asked for long, the entry would be gone everywhere.
+func (n *nemesis) rot(rng *rand.Rand, hold func()) {
+	r := n.sim.Replicas[rng.IntN(len(n.sim.Replicas))]
+	r.Kill(testcluster.Killed)
+	if n.alone() {
+		r.Rot(rng.Uint64N(8))
+	}
+	n.revive(r, hold)
+}
+
 // calm ends all faults and brings every node back, unsealed.
 func (n *nemesis) calm() error {
 	n.sim.Network.Heal()
-	n.sim.Network.SetDrop(nil)
+	n.sim.Links.Lose(0)
 	n.sim.Network.SetDuplicates(0)
-	n.sim.Network.SetDelay(quick)
+	n.sim.Links.Quick()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	errs := n.failed

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"github.com/conclave-secrets/conclave/internal/testcluster"
 	"github.com/conclave-secrets/conclave/jepsen/check"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/storage/raftlog"
 )
 
 // Options says how a run goes. Zero means the stated default.
@@ -23,7 +26,9 @@ type Options struct {
 	Clients  int           // default 6
 	Duration time.Duration // of the faults, in virtual time; default 5 s
 
-	Ledger func(core.Ledger) core.Ledger // see testcluster.Options
+	// See testcluster.Options.
+	Ledger func(core.Ledger) core.Ledger
+	Crash  func(*raftlog.Memory)
 	Logger *slog.Logger
 }
 
@@ -58,7 +63,7 @@ func Run(o Options) *Record {
 	rec := &Record{Seed: o.Seed, Counts: Counts{Seeds: 1}}
 	s, err := testcluster.New(testcluster.Options{
 		Seed: o.Seed, Nodes: o.Nodes, SnapshotThreshold: 24, SnapshotInterval: 400 * time.Millisecond,
-		Ledger: o.Ledger, Logger: o.Logger,
+		Ledger: o.Ledger, Crash: o.Crash, Logger: o.Logger,
 	})
 	if err != nil {
 		rec.found = append(rec.found, err.Error())
@@ -152,6 +157,7 @@ func (r *run) close(rec *Record) {
 	c.PartitionsInFlight = r.nemesis.inFlight
 	c.LeaderChanges = w.Terms() - 1
 	c.Installs, c.Conflicts, c.Entries, c.Compared = w.Installs(), w.Conflicts(), w.Entries(), w.Compared()
+	c.Repairs = r.sim.Repairs()
 	c.Virtual = r.now()
 }
 
@@ -163,6 +169,16 @@ func (rec *Record) Judge() error {
 		errs = append(errs, errors.New(f))
 	}
 	return errors.Join(errs...)
+}
+
+// Fingerprint is a digest of everything that the clients saw. Runs of one seed
+// by one binary have the same, as far as a seed repeats (see README.md).
+func (rec *Record) Fingerprint() string {
+	h := sha256.New()
+	for _, o := range rec.ops {
+		fmt.Fprintln(h, o)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 func (rec *Record) timeAt(index uint64) (time.Time, bool) {

@@ -22,6 +22,7 @@ import (
 var (
 	oneSeed = flag.Int64("seed", -1, "simulate this seed only")
 	seeds   = flag.Int("seeds", 200, "how many seeds to simulate")
+	first   = flag.Int("first", 0, "the first of the seeds")
 	trace   = flag.Bool("trace", false, "with -seed: print what the nodes log")
 )
 
@@ -30,17 +31,18 @@ const shardVariable = "CONCLAVE_SIM_SHARD"
 
 // simulate runs one seed in a bubble of its own.
 func simulate(t *testing.T, o sim.Options) (rec *sim.Record) {
-	// The consensus library draws its timeouts from the global source.
-	rand.Seed(int64(o.Seed)) //nolint:staticcheck // nothing else reaches it
+	//lint:ignore SA1019 the consensus library draws its timeouts from the global source
+	rand.Seed(int64(o.Seed))
 	synctest.Test(t, func(*testing.T) { rec = sim.Run(o) })
 	return rec
 }
 
 // verdict is what a child tells about one seed.
 type verdict struct {
-	Seed   uint64
-	Counts sim.Counts
-	Wrong  string
+	Seed        uint64
+	Fingerprint string
+	Counts      sim.Counts
+	Wrong       string
 }
 
 // Whatever goes wrong with messages, processes, clocks and disks: what clients
@@ -58,7 +60,7 @@ func TestSimulation(t *testing.T) {
 	if *oneSeed >= 0 {
 		shards = []string{fmt.Sprintf("%d 1 1", *oneSeed)}
 	} else {
-		shards = []string{fmt.Sprintf("0 2 %d", (*seeds+1)/2), fmt.Sprintf("1 2 %d", *seeds/2)}
+		shards = []string{fmt.Sprintf("%d 2 %d", *first, (*seeds+1)/2), fmt.Sprintf("%d 2 %d", *first+1, *seeds/2)}
 	}
 	var (
 		mu  sync.Mutex
@@ -99,7 +101,7 @@ func runChild(t *testing.T, shard string, hear func(verdict)) {
 		args = append(args, "-trace")
 	}
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), shardVariable+"="+shard, "GOMAXPROCS=1", "GODEBUG=randseednop=0,asyncpreemptoff=1")
+	cmd.Env = append(os.Environ(), shardVariable+"="+shard, "GOMAXPROCS=1", "GODEBUG=randseednop=0,asyncpreemptoff=1", "GOGC=400")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Error(err)
@@ -163,7 +165,7 @@ func runShard(t *testing.T, shard string) {
 			o.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
 		}
 		rec := simulate(t, o)
-		v := verdict{Seed: seed, Counts: rec.Counts}
+		v := verdict{Seed: seed, Fingerprint: rec.Fingerprint(), Counts: rec.Counts}
 		if err := rec.Judge(); err != nil {
 			v.Wrong = err.Error()
 		}

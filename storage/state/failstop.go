@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -15,20 +14,18 @@ import (
 // one on disk is whole, as after a crash.
 var ErrFailed = errors.New("state store has failed")
 
-// Pebble ends in Logger.Fatalf when it cannot write its log or its manifest, and
-// expects the process to be gone when that returns: after a return it would
-// acknowledge the commit that failed, or write more to a file whose last sync
-// failed. Neither may happen, and a stack trace helps no operator. So Fatalf
+// When Pebble cannot write its log, its manifest or a directory, it ends in
+// Logger.Fatalf or in a panic, and expects the process to be gone then. To return
+// from Fatalf would acknowledge the commit that failed, or write more to a file
+// whose last sync failed; some of the panics unwind over a mutex that is not held
+// and cannot be recovered; and a stack trace helps no operator. So
 //
-//  1. marks the store as failed: from now on nothing of ours enters Pebble;
-//  2. tells Options.Fatal, which has the process stopped;
-//  3. does not return: below one of our calls it unwinds to guard, which turns
-//     it into an error; on a goroutine of Pebble's own it ends that goroutine,
-//     whose deferred calls release what it holds, and which therefore never
-//     flushes or compacts again.
-
-// stopped is the panic that unwinds to guard.
-type stopped struct{ err error }
+//  1. the store is marked as failed: from now on nothing of ours enters Pebble;
+//  2. Options.Fatal hears it and has the process stopped;
+//  3. the goroutine goes no further. Fatalf ends it, and its deferred calls release
+//     what it holds. What would become a panic is met earlier, at the file system
+//     (mapFS), where the goroutine stays for good: nobody knows what it holds;
+//  4. calls of ours that wait for such a goroutine are let go (guardWait).
 
 // fail marks the store as failed. The first cause counts.
 func (s *Store) fail(cause error) error {
@@ -52,31 +49,21 @@ func (s *Store) Failed() error {
 	return nil
 }
 
-// guard runs a call into Pebble. It returns the failure of a store that has
+// guard runs a short call into Pebble. It returns the failure of a store that has
 // failed, before or during the call.
-func (s *Store) guard(call func() error) (err error) {
+func (s *Store) guard(call func() error) error {
 	if err := s.Failed(); err != nil {
 		return err
 	}
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case stopped:
-			err = p.err
-		default:
-			panic(p)
-		}
-	}()
 	if err := call(); err != nil {
 		return err
 	}
 	return s.Failed()
 }
 
-// guardWait is guard for calls that may wait for a goroutine of Pebble's: to open,
-// to close, to commit while the memtables are full. When that goroutine has
-// ended because the store failed, the call would wait for ever; it is left
-// behind, until the process ends, and nothing looks at what it does.
+// guardWait is guard for calls that write, or wait for a goroutine of Pebble's: to
+// open, close, flush, commit. They run on a goroutine of their own. When the store
+// fails, that one is left behind until the process ends, and nothing looks at what it does.
 func (s *Store) guardWait(call func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- s.guard(call) }()
@@ -85,21 +72,6 @@ func (s *Store) guardWait(call func() error) error {
 		return err
 	case <-s.stop:
 		return s.Failed()
-	}
-}
-
-// belowGuard tells whether guard is among the callers.
-func belowGuard() bool {
-	pcs := make([]uintptr, 64)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
-	for {
-		f, more := frames.Next()
-		if strings.HasSuffix(f.Function, "storage/state.(*Store).guard") {
-			return true
-		}
-		if !more {
-			return false
-		}
 	}
 }
 
@@ -115,10 +87,7 @@ func (l logger) Errorf(format string, args ...any) { l.log.Error(fmt.Sprintf(for
 
 // Fatalf does not return.
 func (l logger) Fatalf(format string, args ...any) {
-	err := l.store.fail(fmt.Errorf(format, args...))
-	if belowGuard() {
-		panic(stopped{err})
-	}
+	_ = l.store.fail(fmt.Errorf(format, args...)) // noted in the store; nobody here to return it to
 	runtime.Goexit()
 }
 

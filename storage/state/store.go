@@ -223,7 +223,7 @@ func (s *Store) openMap(path string, want whether) (*pebble.DB, error) {
 	o := &pebble.Options{
 		Cache:              cache,
 		ErrorIfNotExists:   want == existing,
-		FS:                 orderedFS{s.fs},
+		FS:                 mapFS{s.fs, s},
 		FormatMajorVersion: format,
 		MemTableSize:       s.opts.MemTableBytes,
 		Logger:             logger{s.opts.Logger, s},
@@ -250,11 +250,7 @@ func (s *Store) openMap(path string, want whether) (*pebble.DB, error) {
 // reads its own files, and that is the disk's fault and not the program's.
 func openPebble(path string, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case stopped:
-			err = p.err
-		default:
+		if p := recover(); p != nil {
 			err = fmt.Errorf("its files are damaged: %v", p)
 		}
 	}()
@@ -324,13 +320,17 @@ func (s *Store) Flush() error {
 
 // flush does not wait for a flush that will never end: Pebble repeats one that fails.
 func (s *Store) flush(db *pebble.DB) error {
-	var done <-chan struct{}
-	err := s.guard(func() (err error) { done, err = db.AsyncFlush(); return err })
+	started := make(chan (<-chan struct{}), 1)
+	err := s.guardWait(func() error {
+		ch, err := db.AsyncFlush()
+		started <- ch
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	select {
-	case <-done:
+	case <-<-started:
 		return nil
 	case <-s.stop:
 		return s.Failed()

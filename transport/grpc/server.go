@@ -127,6 +127,8 @@ func guardCall(log *slog.Logger) grpc.UnaryServerInterceptor {
 					Message: "internal error; the node's log tells more"})
 			}
 		}()
+		ctx, cancel := answerInTime(ctx)
+		defer cancel()
 		resp, err = handle(ctx, req)
 		if err != nil {
 			logFailure(ctx, log, info.FullMethod, err)
@@ -134,6 +136,19 @@ func guardCall(log *slog.Logger) grpc.UnaryServerInterceptor {
 		}
 		return resp, nil
 	}
+}
+
+// answerTime is what is kept of a caller's time for the answer to reach him.
+const answerTime = 250 * time.Millisecond
+
+// answerInTime ends a call a little before its caller gives up, so that he hears
+// what was the matter instead of nothing.
+func answerInTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(answerTime, time.Until(deadline)/10)))
 }
 
 // limitCalls refuses what would only wait: better a clear answer now, with the
