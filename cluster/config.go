@@ -59,8 +59,9 @@ type Config struct {
 	// LeaderLease is how long a leader goes on without a quorum; at most
 	// HeartbeatTimeout. It confirms no read. Zero: HeartbeatTimeout.
 	LeaderLease time.Duration
-	// CommitTimeout is how soon an idle leader tells followers the commit
-	// index, which reads on followers wait for. Zero: 5 ms.
+	// CommitTimeout is how soon, at the earliest, an idle leader tells followers
+	// the commit index of itself; a linearizable read tells it at once. Local
+	// reads are at least this old after the last write. Zero: 50 ms.
 	CommitTimeout time.Duration
 	// RPCTimeout bounds one node-to-node call. Zero: 2 s.
 	RPCTimeout time.Duration
@@ -121,7 +122,7 @@ func (c *Config) fill() {
 	}
 	def(&c.HeartbeatTimeout, 300*time.Millisecond)
 	def(&c.LeaderLease, c.HeartbeatTimeout)
-	def(&c.CommitTimeout, 5*time.Millisecond)
+	def(&c.CommitTimeout, 50*time.Millisecond)
 	def(&c.RPCTimeout, 2*time.Second)
 	def(&c.SnapshotInterval, 30*time.Second)
 	def(&c.DiskSlow, 2*time.Second)

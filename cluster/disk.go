@@ -86,10 +86,22 @@ func (d *disk) fail(err error) {
 	d.halt(err)
 }
 
-// watchedLog is a raft.LogStore behind the disk's watchdog. Reads are passed on.
+// watchedLog is a raft.LogStore behind the disk's watchdog. A read that fails,
+// other than for an entry that is not there, halts the node: the library panics
+// on some such errors and goes on with a wrong idea of its log on others (L8, L11).
 type watchedLog struct {
 	raft.LogStore
 	disk *disk
+}
+
+func (l *watchedLog) GetLog(index uint64, e *raft.Log) error {
+	err := l.LogStore.GetLog(index, e)
+	if err == nil || errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	l.disk.fail(fmt.Errorf("reading log entry %d: %w", index, err))
+	runtime.Goexit()
+	return err
 }
 
 func (l *watchedLog) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }

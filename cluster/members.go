@@ -181,7 +181,7 @@ func (n *Node) change(ctx context.Context, what string, do func(prev uint64) raf
 	}
 	prev := n.roster.at()
 	done := make(chan error, 1)
-	n.spawn(func() { done <- do(prev).Error() })
+	n.ask(func() { done <- do(prev).Error() })
 	var err error
 	select {
 	case err = <-done:

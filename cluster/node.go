@@ -236,6 +236,17 @@ func (n *Node) spawn(f func()) bool {
 	return true
 }
 
+// ask runs f, which waits for a future of the library, beside the node's
+// goroutines: the library leaves futures unanswered that are queued when it
+// stops (L15), and Close must not wait for those.
+func (n *Node) ask(f func()) {
+	n.spawning.Lock()
+	defer n.spawning.Unlock()
+	if n.ctx.Err() == nil {
+		go f()
+	}
+}
+
 func (n *Node) end(cause error) {
 	n.spawning.Lock()
 	defer n.spawning.Unlock()
@@ -358,7 +369,7 @@ func (n *Node) LogTime() time.Time {
 // nothing new since the last one it does nothing.
 func (n *Node) Snapshot(ctx context.Context) error {
 	done := make(chan error, 1)
-	n.spawn(func() { done <- n.raft.Snapshot().Error() })
+	n.ask(func() { done <- n.raft.Snapshot().Error() })
 	select {
 	case err := <-done:
 		if errors.Is(err, raft.ErrNothingNewToSnapshot) {

@@ -33,7 +33,7 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, transferStuck)
 	defer cancel()
 	done := make(chan error, 1)
-	n.spawn(func() {
+	n.ask(func() {
 		done <- n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(m.Address)).Error()
 	})
 	select {

@@ -37,10 +37,10 @@ func devCommand(inv *invocation) *cobra.Command {
 		Long: `Run a cluster on this machine, for development: real processes with TLS on
 loopback, initialised and unsealed. Ctrl-C stops it.
 
-Without --dir everything is removed at the end, or, when 'conclave dev' is killed,
-by the next one. With --dir the data stays and
-the next 'conclave dev --dir DIR' finds it again and unseals it: DIR/dev.json
-then holds the shares and the root token, so never keep real secrets there.
+Without --dir everything is removed at the end or, when 'conclave dev' was
+killed, by the next one. With --dir the data stays and the next 'conclave dev
+--dir DIR' finds it again and unseals it: DIR/dev.json then holds the shares and
+the root token, so never keep real secrets there.
 
 With '-- COMMAND' the command runs with CONCLAVE_ADDR, CONCLAVE_CACERT and
 CONCLAVE_TOKEN set; the cluster stops when it ends, and its exit code is passed

@@ -13,6 +13,10 @@ import (
 const rootHelp = `Conclave is a Raft-replicated secrets store: a locked room that opens when
 enough key holders agree.
 
+Try it with 'conclave dev': a whole cluster on this machine, ready to use. For a
+real one start 'conclave server' on the first machine, then 'conclave operator
+init', 'unseal' and 'join-token'.
+
 Exit codes: 0 ok, 1 usage, 2 server or network, 3 denied, 4 not found,
 5 conflict, 6 sealed or no leader. ('conclave status': 0 unsealed, 2 sealed,
 1 error.)`

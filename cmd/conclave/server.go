@@ -32,11 +32,10 @@ variable, a variable over the file, the file over the default.`,
 	cmd.Flags().StringVar(&file, "config", "", "HCL `FILE` with settings (env CONCLAVE_CONFIG)")
 	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and exit: 0 good, 1 not")
 	for _, s := range settings {
-		usage := "`" + s.value + "`: " + s.usage
 		if s.list {
-			cmd.Flags().StringSlice(s.flag(), nil, usage)
+			cmd.Flags().StringSlice(s.flag(), nil, "`"+s.value+"`: "+s.usage)
 		} else {
-			cmd.Flags().String(s.flag(), "", usage)
+			cmd.Flags().Var(&settingText{kind: s.value}, s.flag(), s.usage)
 		}
 	}
 	complete(cmd, "log-level", "debug", "info", "warn", "error")
@@ -56,6 +55,14 @@ variable, a variable over the file, the file over the default.`,
 	}
 	return cmd
 }
+
+// settingText is the text of a setting on the command line. Its kind is what
+// the help shows for the value.
+type settingText struct{ text, kind string }
+
+func (s *settingText) String() string     { return s.text }
+func (s *settingText) Set(v string) error { s.text = v; return nil }
+func (s *settingText) Type() string       { return s.kind }
 
 // givenFlags returns the settings on the command line by flag.
 func givenFlags(flags *pflag.FlagSet) map[string]string {

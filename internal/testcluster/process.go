@@ -145,7 +145,7 @@ func (r *Replica) join(p *Process, dice *dice) error {
 		Bootstrap: true, Voters: r.sim.voters(),
 		Fatal:         func(err error) { r.sim.halted(r, p, err) },
 		Unsealed:      func() bool { return !p.Gate.Sealed() },
-		CommitTimeout: o.CommitTimeout, RPCTimeout: o.RPCTimeout,
+		RPCTimeout: o.RPCTimeout,
 		SnapshotThreshold: o.SnapshotThreshold, SnapshotInterval: o.SnapshotInterval, SnapshotRetain: snapshotRetain,
 		HashInterval: time.Second,
 	})

@@ -24,9 +24,6 @@ type Options struct {
 	// Default 8192 entries, looked at every 30 s.
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
-	// CommitTimeout is that of cluster.Config. Default 20 ms: a quarter of the
-	// idle messages of the product's default.
-	CommitTimeout time.Duration
 	// RPCTimeout bounds one call between nodes. Default 500 ms.
 	RPCTimeout time.Duration
 
@@ -43,9 +40,6 @@ type Options struct {
 func (o *Options) fill() {
 	if o.Nodes == 0 {
 		o.Nodes = 3
-	}
-	if o.CommitTimeout == 0 {
-		o.CommitTimeout = 20 * time.Millisecond
 	}
 	if o.RPCTimeout == 0 {
 		o.RPCTimeout = 500 * time.Millisecond
