@@ -46,7 +46,9 @@ func (o outcome) percentile(p float64) time.Duration {
 
 func (o outcome) detail() string {
 	s := fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, max %.2f ms", ms(o.percentile(.5)), ms(o.percentile(.99)), ms(o.percentile(1)))
-	s += "; " + o.cpu
+	if o.cpu != "" {
+		s += "; " + o.cpu
+	}
 	if o.failed > 0 {
 		s += fmt.Sprintf("; %d failed, first: %v", o.failed, o.first)
 	}

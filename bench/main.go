@@ -43,6 +43,13 @@ type settings struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if len(os.Args) == 2 && os.Args[1] == "-echo-server" {
+		if err := serveEcho(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: echo server:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, parse()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -51,7 +58,7 @@ func main() {
 
 func parse() settings {
 	var s settings
-	only := flag.String("only", "memory,put,get,kill,start", "which parts to run")
+	only := flag.String("only", "echo,memory,put,get,kill,start", "which parts to run")
 	flag.DurationVar(&s.length, "for", 8*time.Second, "how long each load runs")
 	flag.IntVar(&s.secrets, "secrets", 100_000, "secrets for start-up and snapshot time")
 	flag.IntVar(&s.kills, "kills", 20, "leader kills")
@@ -116,12 +123,17 @@ func run(ctx context.Context, s settings) (err error) {
 	if s.pprof != 0 {
 		o.Env = func(node int) []string { return []string{fmt.Sprintf("CONCLAVE_PPROF=127.0.0.1:%d", s.pprof+node)} }
 	}
+	r := &report{When: time.Now().UTC(), Commit: commit(ctx), Machine: machine()}
+	if s.wants("echo") {
+		if err := echoCeiling(ctx, s, r); err != nil {
+			return fmt.Errorf("echo: %w", err)
+		}
+	}
 	c, err := testprocess.Start(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	r := &report{When: time.Now().UTC(), Commit: commit(ctx), Machine: machine()}
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, settings, *testprocess.Cluster, *report) error
