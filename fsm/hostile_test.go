@@ -116,12 +116,19 @@ func TestHostileEncodingsStaySmall(t *testing.T) {
 			"DecodeEntry":   func(p []byte) error { _, err := DecodeEntry(p); return err },
 			"ValidateBatch": func(p []byte) error { _, err := ValidateBatch(p); return err },
 		} {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := decode(p)
-			runtime.ReadMemStats(&after)
-			if grown := after.TotalAlloc - before.TotalAlloc; err == nil || grown > 1<<20 {
-				t.Errorf("%s of %s: %v, %d bytes allocated", what, name, err, grown)
+			// The counter is the whole process's: the least of three is ours.
+			grown := uint64(math.MaxUint64)
+			for range 3 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				err := decode(p)
+				runtime.ReadMemStats(&after)
+				if grown = min(grown, after.TotalAlloc-before.TotalAlloc); err == nil {
+					t.Errorf("%s of %s: accepted", what, name)
+				}
+			}
+			if grown > 1<<20 {
+				t.Errorf("%s of %s: %d bytes allocated", what, name, grown)
 			}
 		}
 	}

@@ -18,8 +18,11 @@ import (
 // nobody promises it, and the sync is cheap: markers move when a map is opened and
 // when its manifest has grown large.
 //
-// A write to the log (files *.log) or a sync of a directory that fails, fails the
-// store and does not return to Pebble, which would panic. See failstop.go.
+// A write that fails, fails the store and does not return to Pebble, unless it was
+// to a table: those Pebble writes again, under another name. On its log and on
+// directories it would panic. Anything else it writes while it opens; an error
+// there makes it clean up under a compaction that it has already started, which
+// then panics (pebble.Open, after the replay's flush). See failstop.go.
 type mapFS struct {
 	vfs.FS
 	store *Store
@@ -27,7 +30,8 @@ type mapFS struct {
 
 const (
 	markerPrefix = "marker."
-	logSuffix    = ".log"
+	tableSuffix  = ".sst"
+	blobSuffix   = ".blob"
 )
 
 // Create implements vfs.FS.
@@ -47,6 +51,12 @@ func (f mapFS) ReuseForWrite(old, name string, category pebblevfs.DiskWriteCateg
 	return f.watch(file, name, err)
 }
 
+// Rename implements vfs.FS.
+func (f mapFS) Rename(from, to string) error {
+	f.store.halt("renaming to", to, f.FS.Rename(from, to))
+	return nil
+}
+
 // OpenDir implements vfs.FS.
 func (f mapFS) OpenDir(name string) (vfs.File, error) {
 	d, err := f.FS.OpenDir(name)
@@ -57,7 +67,7 @@ func (f mapFS) OpenDir(name string) (vfs.File, error) {
 }
 
 func (f mapFS) watch(file vfs.File, name string, err error) (vfs.File, error) {
-	if !strings.HasSuffix(name, logSuffix) {
+	if strings.HasSuffix(name, tableSuffix) || strings.HasSuffix(name, blobSuffix) {
 		return file, err
 	}
 	f.store.halt("creating", name, err)
