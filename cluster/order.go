@@ -115,8 +115,8 @@ func (h handler) HandlePropose(ctx context.Context, batches []RawBatch) ([]Reply
 	}
 	items := make([]*item, len(batches))
 	for k, raw := range batches {
-		// An unreadable batch in the log would halt every replica at once.
-		if _, err := fsm.DecodeBatch(raw); err != nil || len(raw) > n.cfg.MaxBatch {
+		// A batch that the machine cannot read would halt every replica at once.
+		if _, err := fsm.ValidateBatch(raw); err != nil || len(raw) > n.cfg.MaxBatch {
 			replies[k].Code = ReplyMalformed
 			continue
 		}

@@ -26,11 +26,11 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
-// What is set stays, and the election's patience follows the heartbeat's.
+// What is set stays.
 func TestDefaultsKeepWhatIsSet(t *testing.T) {
 	c := Config{Raft: RaftConfig{Heartbeat: 2 * time.Second}}
 	c.Defaults()
-	if c.Raft.Heartbeat != 2*time.Second || c.Raft.Election != 2*time.Second {
+	if c.Raft.Heartbeat != 2*time.Second {
 		t.Errorf("got %+v", c.Raft)
 	}
 }
@@ -50,7 +50,6 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		"limits.max_path_bytes":  func(c *Config) { c.Limits.MaxPathBytes = -1 },
 		"limits.max_in_flight":   func(c *Config) { c.Limits.MaxInFlight = -1 },
 		"raft.heartbeat":         func(c *Config) { c.Raft.Heartbeat = time.Millisecond },
-		"raft.election":          func(c *Config) { c.Raft.Election = time.Millisecond },
 		"raft.promote_after":     func(c *Config) { c.Raft.PromoteAfter = -1 },
 		"log.level":              func(c *Config) { c.Log.Level = "loud" },
 		"log.format":             func(c *Config) { c.Log.Format = "xml" },

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/conclave-secrets/conclave/seal"
 	"github.com/conclave-secrets/conclave/server"
@@ -33,9 +34,26 @@ func runServer(cfg server.Config, logger *slog.Logger) error {
 		}
 		return nil
 	case err := <-ended:
-		if err := errors.Join(err, node.Close()); err != nil {
+		if err := errors.Join(err, closeFailed(node, cfg.ShutdownTimeout)); err != nil {
 			return serverFailure("running the node", err)
 		}
 		return nil
+	}
+}
+
+// errClose: the process ends although the node does not.
+var errClose = errors.New("the node did not stop in time")
+
+// closeFailed closes a node that has met something it cannot survive. An
+// orderly end may wait for a goroutine that hangs in the very disk that failed;
+// what was acknowledged is durable, so the process may end without it.
+func closeFailed(node *server.Node, patience time.Duration) error {
+	closed := make(chan error, 1)
+	go func() { closed <- node.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(patience):
+		return errClose
 	}
 }

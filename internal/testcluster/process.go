@@ -143,9 +143,9 @@ func (r *Replica) join(p *Process, dice *dice) error {
 		Log: p.log, Stable: p.log, Snapshots: p.snapshots, Transport: transport,
 		Clock: r.Clock, Rand: dice, Logger: o.Logger.With("node", r.ID),
 		Bootstrap: true, Voters: r.sim.voters(),
-		Fatal:         func(err error) { r.sim.halted(r, p, err) },
-		Unsealed:      func() bool { return !p.Gate.Sealed() },
-		RPCTimeout: o.RPCTimeout,
+		Fatal:             func(err error) { r.sim.halted(r, p, err) },
+		Unsealed:          func() bool { return !p.Gate.Sealed() },
+		RPCTimeout:        o.RPCTimeout,
 		SnapshotThreshold: o.SnapshotThreshold, SnapshotInterval: o.SnapshotInterval, SnapshotRetain: snapshotRetain,
 		HashInterval: time.Second,
 	})
