@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -38,6 +39,7 @@ type settings struct {
 	out     string
 	binary  string
 	pprof   int
+	profile string
 }
 
 func main() {
@@ -65,6 +67,7 @@ func parse() settings {
 	flag.StringVar(&s.out, "out", "bench/results", "directory for the results; empty: print only")
 	flag.StringVar(&s.binary, "binary", "", "conclave binary to measure; empty: build this source")
 	flag.IntVar(&s.pprof, "pprof", 0, "with a -binary built with -tags profile: node i serves profiles on this port + i")
+	flag.StringVar(&s.profile, "profile", "", "write a processor profile of the load generator to this file")
 	flag.Parse()
 	s.only = strings.Split(*only, ",")
 	s.clients = []int{1, 32, 256}
@@ -123,6 +126,13 @@ func run(ctx context.Context, s settings) (err error) {
 	if s.pprof != 0 {
 		o.Env = func(node int) []string { return []string{fmt.Sprintf("CONCLAVE_PPROF=127.0.0.1:%d", s.pprof+node)} }
 	}
+	if s.profile != "" {
+		stop, err := loadProfile(s.profile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
 	r := &report{When: time.Now().UTC(), Commit: commit(ctx), Machine: machine()}
 	if s.wants("echo") {
 		if err := echoCeiling(ctx, s, r); err != nil {
@@ -146,6 +156,21 @@ func run(ctx context.Context, s settings) (err error) {
 		}
 	}
 	return r.publish(s.out)
+}
+
+// loadProfile profiles this process until stop.
+func loadProfile(path string) (stop func() error, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // commit names the source that is measured.

@@ -216,7 +216,11 @@ func (p *Pipeline) current(ctx context.Context, index uint64) (uint64, bool, err
 	return confirmed, index >= confirmed, err
 }
 
-// run evaluates a write on a view at or after atLeast.
+// run evaluates a write on a view at or after atLeast, 0 for the first time.
+//
+// The first time it does not look whether the request was carried out before:
+// almost none was, and the guard on the receipt finds those that were. Then, and
+// when the method refuses, which may be because its work is done, it looks.
 func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barrier, c Caller, m method[Req, Resp], req Req, atLeast uint64) (a attempt[Resp], err error) {
 	var receiptLease fsm.Key
 	key := idempotencyKey(req)
@@ -240,23 +244,35 @@ func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barr
 		if a.receipt, err = newReceipt(b, c, m.name, key, req, receiptLease); err != nil {
 			return a, err
 		}
-		kept, commit, err := a.receipt.find(t)
-		if err != nil {
-			return a, err
-		}
-		if kept != nil {
-			a.replay, a.commit = true, commit
-			a.resp = a.resp.ProtoReflect().New().Interface().(Resp)
-			return a, proto.Unmarshal(kept.Response, a.resp)
+		if atLeast > 0 {
+			if err := a.answeredBefore(t); err != nil || a.replay {
+				return a, err
+			}
 		}
 	}
 	if a.resp, err = m.handle(t, req); err != nil {
+		if a.receipt != nil && restsOnView(err) {
+			if err := a.answeredBefore(t); err != nil || a.replay {
+				return a, err
+			}
+		}
 		return a, err
 	}
 	if a.receipt != nil {
 		err = a.receipt.keep(t, a.resp)
 	}
 	return a, err
+}
+
+// answeredBefore makes the attempt a replay if the request has a receipt.
+func (a *attempt[Resp]) answeredBefore(t *tx) error {
+	kept, commit, err := a.receipt.find(t)
+	if err != nil || kept == nil {
+		return err
+	}
+	a.replay, a.commit = true, commit
+	a.resp = a.resp.ProtoReflect().New().Interface().(Resp)
+	return proto.Unmarshal(kept.Response, a.resp)
 }
 
 func idempotencyKey(req any) string {

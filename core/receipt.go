@@ -154,8 +154,9 @@ func (r *receipt) find(t *tx) (*storev1.Receipt, engine.Commit, error) {
 	return kept, engine.Commit{Index: record.Revision, Time: record.Written.Time()}, nil
 }
 
-// keep stages the receipt beside the write.
+// keep stages the receipt beside the write, guarded to be the first.
 func (r *receipt) keep(t *tx, resp proto.Message) error {
+	t.guard(fsm.Guard{Kind: fsm.GuardRecord, Key: r.key}) // find may have put it there
 	encoded, err := proto.Marshal(resp)
 	if err != nil {
 		return fmt.Errorf("encoding answer: %w", err)

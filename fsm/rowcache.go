@@ -95,13 +95,27 @@ func (c *rowCache) wrote(key, value []byte, index uint64) {
 		delete(s.rows, string(key))
 	}
 	switch {
-	case cacheable(key, value):
+	case cacheable(key, value) && !writtenOnce(key, value):
 		s.put(key, value, index, c.limit)
 	case wanted(key):
-		// What is too large to keep counts as evicted: a reader at an older
-		// view must not bring the older row back.
+		// What is not kept counts as evicted: a reader at an older view must
+		// not bring the older row back.
 		s.floor = max(s.floor, index)
 	}
+}
+
+// writtenOnce tells which rows are mostly never looked at again: versions, and
+// records that a lease owns, such as receipts. They would push out what is; a
+// reader who wants one brings it in.
+func writtenOnce(key, value []byte) bool {
+	if key[0] == tableVersion {
+		return true
+	}
+	if key[0] != tableRecord || value == nil {
+		return false
+	}
+	r, err := decodeRecord(value)
+	return err == nil && r.Lease != nil
 }
 
 // put adds a row, under mu, and evicts at random when the shard is full: Go's

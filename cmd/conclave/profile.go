@@ -7,15 +7,12 @@ import (
 	"net/http"
 	_ "net/http/pprof" // the point of this file
 	"os"
-	"runtime"
 )
 
 // A binary built with -tags profile serves profiles of itself at the address in
 // CONCLAVE_PPROF. A release must not: a heap profile is a view into memory.
 func init() {
 	if address := os.Getenv("CONCLAVE_PPROF"); address != "" {
-		runtime.SetMutexProfileFraction(100)
-		runtime.SetBlockProfileRate(10000)
 		go func() { log.Print(http.ListenAndServe(address, nil)) }()
 	}
 }

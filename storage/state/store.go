@@ -40,10 +40,10 @@ var ErrClosed = errors.New("state store is closed")
 
 // Options tunes a Store. Zero values mean the stated defaults.
 type Options struct {
-	// CacheBytes bounds the block cache, which grows as blocks are read. Default 16 MiB.
+	// CacheBytes bounds the block cache, which grows as blocks are read. Default 32 MiB.
 	CacheBytes int64
 	// MemTableBytes bounds one memtable. The first has 256 KiB, each next one
-	// twice that; up to two are in memory. Default 8 MiB.
+	// twice that; up to two are in memory. Default 16 MiB.
 	MemTableBytes uint64
 	// Fatal is told, once, of an error after which the store cannot go on, and
 	// has the process stopped. It is not called before Open has returned the
@@ -57,10 +57,10 @@ type Options struct {
 
 func (o *Options) defaults() {
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 16 << 20
+		o.CacheBytes = 32 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 8 << 20
+		o.MemTableBytes = 16 << 20
 	}
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { panic(err) }

@@ -43,6 +43,10 @@ type Options struct {
 	MaxConcurrentStreams uint32
 }
 
+// streamWorkers is how many goroutines answer calls one after the other; calls
+// on top of these get one of their own.
+const streamWorkers = 128
+
 // Server is the public API on one listener.
 type Server struct {
 	grpc   *grpc.Server
@@ -67,6 +71,7 @@ func New(o Options) *Server {
 		grpc.Creds(credentials.NewTLS(o.TLS)),
 		grpc.MaxRecvMsgSize(o.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.NumStreamWorkers(streamWorkers), // their stacks have grown already
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
