@@ -53,7 +53,7 @@ type Config struct {
 
 	// HeartbeatTimeout is how long a follower waits for its leader before it
 	// asks for votes; also the election timeout. A killed leader costs writers
-	// about 2.8 times this at the 99th percentile (faults.md 0.6), a follower's
+	// about 2.8 times this at the 99th percentile, a follower's
 	// fsync longer than this costs an election. Zero: 300 ms.
 	HeartbeatTimeout time.Duration
 	// LeaderLease is how long a leader goes on without a quorum; at most
@@ -100,8 +100,8 @@ type Config struct {
 	HashInterval time.Duration
 }
 
-// entryBatches and entryBytes bound what shares one log entry (rivals.md: more
-// in an entry, or more entries in flight, were slower).
+// entryBatches and entryBytes bound what shares one log entry (more in an
+// entry, or more entries in flight, were measured to be slower).
 const (
 	entryBatches = 256
 	entryBytes   = 1 << 20

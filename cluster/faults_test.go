@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-secrets/conclave/fsm"
 )
 
-// These tests go by the numbers of faults.md 2.1 (the table in DESIGN.md). Each
+// These tests go by the table in DESIGN.md. Each
 // shows the fault on the bare library first and then its absence here.
 
 type spyTransport struct {

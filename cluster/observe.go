@@ -67,7 +67,7 @@ func newWire(n *Node) *wire {
 func (w *wire) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntriesPipeline refuses: a pipeline can wedge a follower (L7) and was
-// measured to gain nothing (rivals.md).
+// measured to gain nothing.
 func (w *wire) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
 	return nil, raft.ErrPipelineReplicationNotSupported
 }

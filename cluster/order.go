@@ -91,7 +91,7 @@ func (n *Node) applyEntry(o *office, data []byte) (applied, ReplyCode) {
 }
 
 // codeOf sorts the library's errors. Only those that it returns before it
-// writes the entry prove that nothing was proposed (faults.md 2.2); whatever is
+// writes the entry prove that nothing was proposed; whatever is
 // not known here counts as unknown.
 func codeOf(err error) ReplyCode {
 	switch {

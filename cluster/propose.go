@@ -159,8 +159,8 @@ func undelivered(err error, led, unresolved bool) error {
 	return fmt.Errorf("proposing batch: %w: %w", ErrNoLeader, err)
 }
 
-// overloadHint is a queue's usual time to drain by half at the pace of
-// rivals.md (10,000 batches per second and more).
+// overloadHint is a queue's usual time to drain by half at ten
+// thousand batches per second and more.
 const overloadHint = 200 * time.Millisecond
 
 // load bounds what this node's callers have under way.

@@ -19,8 +19,8 @@ import (
 //     store was lost or replaced.
 //
 // To Raft such a node looks like a fresh voter, and it might vote twice in a
-// term or elect a leader without an entry that it had acknowledged (faults.md
-// L10). What this cannot see is a data directory that was set back as a whole.
+// term or elect a leader without an entry that it had acknowledged (L10 in
+// cluster/DESIGN.md). What this cannot see is a data directory that was set back as a whole.
 func (s *Store) CheckAgainst(applied, lastSnapshot uint64) error {
 	first, last, err := s.bounds()
 	if err != nil {

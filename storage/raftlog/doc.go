@@ -1,6 +1,6 @@
 // Package raftlog keeps the Raft log, the term and the vote: a raft.LogStore and
 // raft.StableStore around raft-boltdb that closes from outside what
-// hashicorp/raft and bbolt leave open (faults.md L4, L5, L8, L10, L11, L12).
+// hashicorp/raft and bbolt leave open (L4, L5, L8, L10, L11, L12 in cluster/DESIGN.md).
 //
 // Invariant: what [Store] acknowledged is on disk, and what it returns is what
 // was acknowledged. When it can keep either half no longer, it says so once and

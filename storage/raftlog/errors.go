@@ -22,7 +22,7 @@ var (
 
 	// ErrAmnesia is wrapped by [Store.CheckAgainst] when the log or the stable
 	// store lost what this node had acknowledged. A node in that state must not
-	// vote: it returns as a new member (faults.md L10).
+	// vote: it returns as a new member (L10 in cluster/DESIGN.md).
 	ErrAmnesia = errors.New("raft log lost acknowledged state")
 
 	// ErrNewerFormat is wrapped when the store was written by a later release.
@@ -32,7 +32,7 @@ var (
 	ErrInUse = errors.New("another process uses the raft log")
 
 	// ErrHole is wrapped when an append would leave a hole or overwrite: Raft's
-	// picture of the log and the disk have parted (faults.md L8).
+	// picture of the log and the disk have parted (L8 in cluster/DESIGN.md).
 	ErrHole = errors.New("raft log would not be contiguous")
 
 	// ErrKeyNotFound is what Get and GetUint64 return for an absent key. It is

@@ -7,7 +7,7 @@ import (
 
 // write runs f as the only writer, under the watchdog. Whatever error f returns
 // fails the Store: an fsync that failed may have dropped the dirty pages, so
-// trying again would report a success that is none (faults.md L8).
+// trying again would report a success that is none (L8 in cluster/DESIGN.md).
 func (s *Store) write(op string, f func() error) error {
 	if err := s.acquire(); err != nil {
 		return err

@@ -24,7 +24,7 @@ const storeFormat = 1
 // Setting LastVoteCand writes the vote: the term given to SetUint64 before and
 // the candidate become durable in one transaction. Raft makes two writes of
 // them, and a crash between the two leaves a new term beside the old candidate,
-// who is then granted a vote without the check of his log (faults.md L4).
+// who is then granted a vote without the check of his log (L4 in cluster/DESIGN.md).
 func (s *Store) Set(key, val []byte) error {
 	if string(key) == keyVoteCand {
 		return s.setVote(val)

@@ -10,7 +10,7 @@ import (
 // runs while nothing is stalled, and nothing is left when the last write ended.
 //
 // It exists because hashicorp/raft sends heartbeats from goroutines that do not
-// touch the disk: a leader whose disk hangs keeps its office for ever (faults.md L5).
+// touch the disk: a leader whose disk hangs keeps its office for ever (L5 in cluster/DESIGN.md).
 type watchdog struct {
 	warn, limit time.Duration
 	onStall     func(stalled bool)

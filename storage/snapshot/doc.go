@@ -1,7 +1,7 @@
 // Package snapshot keeps Raft snapshots on disk: a raft.SnapshotStore in which
 // every byte, metadata included, is under a checksum, and in which a damaged
 // snapshot is set aside and reported instead of being passed over in silence
-// (faults.md L9; L10 and L14 in part).
+// (L9 in cluster/DESIGN.md; L10 and L14 in part).
 //
 // Invariant: under its final name a snapshot is whole and durable, or it is damaged
 // and [Store.Damaged] names it.

@@ -17,7 +17,7 @@ import (
 
 // DefaultRetain is how many snapshots New keeps when told 0. An older snapshot
 // is of use only if the log still reaches back to it, so keep Raft's
-// TrailingLogs at least DefaultRetain times its SnapshotThreshold (faults.md L10).
+// TrailingLogs at least DefaultRetain times its SnapshotThreshold (L10 in cluster/DESIGN.md).
 const DefaultRetain = 3
 
 // Store is a raft.SnapshotStore in one directory. It is safe for concurrent use

@@ -9,7 +9,7 @@ type SpaceChecker func(dir string) (free, total uint64, err error)
 
 // FreeSpace asks the operating system (statfs). Whoever accepts new work calls
 // it before the disk is full: once Raft cannot store a term it must stop
-// (faults.md L8), so the check belongs before the proposal, not before the write.
+// (L8 in cluster/DESIGN.md), so the check belongs before the proposal, not before the write.
 func FreeSpace(dir string) (free, total uint64, err error) {
 	usage, err := Default.GetDiskUsage(dir)
 	if err != nil {
