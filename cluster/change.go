@@ -12,7 +12,8 @@ import (
 // A Change is something that only the leader can do to the cluster, in a form
 // that any node can pass on to it.
 type Change struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	Kind    ChangeKind
 	ID      string // the member; empty with ChangeLeader: the fittest
@@ -45,7 +46,8 @@ const (
 
 // ChangeAnswer is how a leader answers a Change that another node passed on.
 type ChangeAnswer struct {
-	_struct struct{} `codec:",toarray"` //nolint:unused // read by the codec
+	//lint:ignore U1000 read by the codec
+	_struct struct{} `codec:",toarray"`
 
 	Code ChangeCode
 	Text string // for people
