@@ -160,6 +160,9 @@ func startUp(ctx context.Context, s settings, cluster *testprocess.Cluster, r *r
 	if err := n.Terminate(); err != nil {
 		return err
 	}
+	if err := snapshotTime(n, s.secrets, r); err != nil {
+		return err
+	}
 	began = time.Now()
 	if err := n.Start(); err != nil {
 		return err
