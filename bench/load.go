@@ -134,7 +134,11 @@ func (p pool) close() error {
 func path(n int) string { return fmt.Sprintf("bench/d%03d/s%05d", n%200, n) }
 
 func put(ctx context.Context, c *client.Client, n int) error {
-	_, err := c.Secrets.Put(ctx, path(n), client.Data{"value": client.Binary(make([]byte, valueSize))}, client.PutOptions{})
+	return putWith(ctx, c, n, client.PutOptions{})
+}
+
+func putWith(ctx context.Context, c *client.Client, n int, o client.PutOptions) error {
+	_, err := c.Secrets.Put(ctx, path(n), client.Data{"value": client.Binary(make([]byte, valueSize))}, o)
 	return err
 }
 
@@ -151,6 +155,20 @@ func puts(ctx context.Context, s settings, cluster *testprocess.Cluster, r *repo
 			row.atLeast(10_000)
 		}
 	}
+	return putsWithoutKeys(ctx, s, cluster, r)
+}
+
+// putsWithoutKeys shows what the idempotency key costs, which every write of
+// the SDK carries unless it is told not to.
+func putsWithoutKeys(ctx context.Context, s settings, cluster *testprocess.Cluster, r *report) error {
+	bare := client.PutOptions{WriteOptions: client.WriteOptions{NoIdempotencyKey: true}}
+	out, err := load{clients: 256, length: s.length, do: func(ctx context.Context, c *client.Client, w, n int) error {
+		return putWith(ctx, c, (w*7919+n*31)%keys, bare)
+	}}.run(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	r.add("put without keys, 256 clients", out.perSecond(), "/s", out.detail())
 	return nil
 }
 
