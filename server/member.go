@@ -69,7 +69,10 @@ func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l
 		func() error { return m.openGossip(ctx, l.gossip) },
 	} {
 		if err := step(); err != nil {
-			return nil, errors.Join(err, m.close())
+			if cerr := m.close(); cerr != nil {
+				logger.Debug("closing after a failed start", "error", cerr) // mostly the same again
+			}
+			return nil, err
 		}
 	}
 	m.openRooms()

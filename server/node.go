@@ -57,7 +57,9 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 	n = &Node{cfg: cfg, logger: logger, fatal: make(chan error, 1), served: make(chan error, 1), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.Close())
+			if cerr := n.Close(); cerr != nil {
+				logger.Debug("closing after a failed start", "error", cerr) // mostly the same again
+			}
 			n = nil
 		}
 	}()

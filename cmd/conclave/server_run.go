@@ -34,7 +34,10 @@ func runServer(cfg server.Config, logger *slog.Logger) error {
 		}
 		return nil
 	case err := <-ended:
-		if err := errors.Join(err, closeFailed(node, cfg.ShutdownTimeout)); err != nil {
+		if cerr := closeFailed(node, cfg.ShutdownTimeout); cerr != nil {
+			logger.Debug("closing after a failure", "error", cerr) // mostly the same again
+		}
+		if err != nil {
 			return serverFailure("running the node", err)
 		}
 		return nil

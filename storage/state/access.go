@@ -162,14 +162,23 @@ func (c *Cursor) SeekGE(key []byte) bool {
 func (c *Cursor) Key() []byte { return c.it.Key() }
 
 // Value is valid until the cursor moves.
-func (c *Cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+func (c *Cursor) Value() ([]byte, error) {
+	v, err := c.it.ValueAndErr()
+	if err != nil {
+		return nil, c.store.judge(err)
+	}
+	return v, nil
+}
 
 // Err returns what stopped the cursor before the end, if anything.
 func (c *Cursor) Err() error {
 	if c.err != nil {
 		return c.err
 	}
-	return c.it.Error()
+	if err := c.it.Error(); err != nil {
+		return c.store.judge(err)
+	}
+	return nil
 }
 
 // Close releases the cursor and returns what Err would.

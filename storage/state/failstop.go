@@ -56,9 +56,18 @@ func (s *Store) guard(call func() error) error {
 		return err
 	}
 	if err := call(); err != nil {
-		return err
+		return s.judge(err)
 	}
 	return s.Failed()
+}
+
+// judge stops the store when err says that what it holds is damaged: Pebble
+// tells its listener of most such finds, and of the rest only whoever reads.
+func (s *Store) judge(err error) error {
+	if pebble.IsCorruptionError(err) {
+		return s.fail(err)
+	}
+	return err
 }
 
 // guardWait is guard for calls that write, or wait for a goroutine of Pebble's: to
