@@ -116,16 +116,40 @@ func newIdentity(dir string) (*identity, error) {
 	return id, id.save(dir)
 }
 
-// save makes the identity durable. AtomicWrite creates files with mode 0600.
+// save makes the identity durable, readable by nobody else: it holds a private key.
 func (i *identity) save(dir string) error {
 	raw, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding identity: %w", err)
 	}
-	if err := vfs.AtomicWrite(vfs.Default, filepath.Join(dir, identityFile), raw); err != nil {
+	if err := writePrivate(dir, identityFile, raw); err != nil {
 		return fmt.Errorf("saving identity: %w", err)
 	}
 	return nil
+}
+
+// writePrivate replaces a file of dir, at once and durably, by one with mode
+// 0600. It is not vfs.AtomicWrite, because Pebble's file systems know no modes.
+func writePrivate(dir, name string, data []byte) error {
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o600) // one that was there already keeps its mode otherwise
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return vfs.SyncDir(vfs.Default, dir)
 }
 
 func (i *identity) key() (*ecdsa.PrivateKey, error) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -44,7 +45,13 @@ type member struct {
 	rooms     *grpc.Rooms
 	opened    []func() error // what to close, in the order in which it was opened
 
-	heardMu sync.Mutex // guards id.Others, and the identity file against two writers
+	// The callbacks of rooms that open earlier look at rooms that open later;
+	// nil: not open yet.
+	nodeNow   atomic.Pointer[cluster.Node]
+	gossipNow atomic.Pointer[cluster.Gossip]
+
+	heardMu   sync.Mutex  // also keeps two writers off the identity file
+	lastHeard []otherNode // guarded by heardMu; as the file has them
 }
 
 // ledger is what core sees of the cluster.
@@ -60,7 +67,7 @@ func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
 // with this node as its only member. fatal hears once of what the node cannot
 // survive.
 func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l listeners, logger *slog.Logger, found bool, fatal func(error)) (*member, error) {
-	m := &member{cfg: cfg, logger: logger, id: id, gate: core.NewGate(rand.Reader)}
+	m := &member{cfg: cfg, logger: logger, id: id, lastHeard: id.Others, gate: core.NewGate(rand.Reader)}
 	for _, step := range []func() error{
 		m.claim,
 		func() error { return m.openState(fatal) },
@@ -120,10 +127,11 @@ func (m *member) openTransport(c *credentials, listener net.Listener) (err error
 // allowed tells whether another node may speak to this one: a member may; and
 // while this node does not know the members yet, whoever the authority vouches for.
 func (m *member) allowed(nodeID string) bool {
-	if m.node == nil {
+	node := m.nodeNow.Load()
+	if node == nil {
 		return true
 	}
-	members := m.node.Members()
+	members := node.Members()
 	for _, other := range members {
 		if other.ID == nodeID {
 			return true
@@ -173,6 +181,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 	if err != nil {
 		return err
 	}
+	m.nodeNow.Store(m.node)
 	m.closeLater(m.closeNode)
 	return nil
 }
@@ -213,10 +222,11 @@ func (m *member) closeNode() error {
 }
 
 func (m *member) peerAddress(id string) (string, bool) {
-	if m.gossip == nil {
+	g := m.gossipNow.Load()
+	if g == nil {
 		return "", false
 	}
-	return m.gossip.PeerAddress(id)
+	return g.PeerAddress(id)
 }
 
 // openGossip begins to listen and looks for the nodes that were heard last. It
@@ -233,6 +243,7 @@ func (m *member) openGossip(ctx context.Context, bind string) error {
 		return err
 	}
 	m.gossip = g
+	m.gossipNow.Store(g)
 	searching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var search sync.WaitGroup
 	search.Go(func() { m.findOthers(searching) })
@@ -260,7 +271,7 @@ func gossipAddress(cfg ListenConfig, bound string) string {
 func (m *member) others() []otherNode {
 	m.heardMu.Lock()
 	defer m.heardMu.Unlock()
-	return m.id.Others
+	return m.lastHeard
 }
 
 // findOthers asks the known nodes until one answers.
@@ -288,16 +299,17 @@ func (m *member) findOthers(ctx context.Context) {
 func (m *member) noteOthers() {
 	m.heardMu.Lock()
 	defer m.heardMu.Unlock()
-	if m.gossip == nil {
+	g := m.gossipNow.Load()
+	if g == nil {
 		return
 	}
 	var others []otherNode
-	for _, o := range m.gossip.Members() {
+	for _, o := range g.Members() {
 		if o.ID != m.id.NodeID {
 			others = append(others, otherNode{ID: o.ID, Peer: o.PeerAddress, Gossip: o.GossipAddress})
 		}
 	}
-	if len(others) == 0 || slices.Equal(others, m.id.Others) {
+	if len(others) == 0 || slices.Equal(others, m.lastHeard) {
 		return
 	}
 	updated := *m.id
@@ -306,7 +318,7 @@ func (m *member) noteOthers() {
 		m.logger.Warn("could not keep the addresses of other nodes", "error", err)
 		return
 	}
-	m.id = &updated
+	m.lastHeard = others
 }
 
 // repairTime bounds the search for another node's copy of a rotten log entry.
