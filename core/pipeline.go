@@ -106,7 +106,7 @@ func read[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Bar
 	}
 	defer closeView(view, &err)
 	t := newTx(view, b, false).on(m.mount)
-	if _, err := t.admit(c, m.open); err != nil {
+	if err := t.admit(c, m.open); err != nil {
 		return resp, err
 	}
 	if resp, err = m.handle(t, req); err != nil {
@@ -116,16 +116,16 @@ func read[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Bar
 	return resp, nil
 }
 
-// admit identifies and authorises the caller; nobody, where the door is open.
-func (t *tx) admit(c Caller, open bool) (*identity, error) {
+// admit identifies and authorises the caller.
+func (t *tx) admit(c Caller, open bool) error {
 	if open {
-		return nil, nil
+		return nil
 	}
 	who, err := t.identify(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return who, who.authorise()
+	return who.authorise()
 }
 
 // attempt is one run of a write on one view.
@@ -237,12 +237,11 @@ func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barr
 	t := newTx(view, b, true).on(m.mount)
 	a.index, a.batch = view.Index(), &t.batch
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
-	who, err := t.admit(c, m.open)
-	if err != nil {
+	if err := t.admit(c, m.open); err != nil {
 		return a, err
 	}
-	if key != "" && who != nil {
-		if a.receipt, err = newReceipt(b, who, m.name, key, req, receiptLease); err != nil {
+	if key != "" {
+		if a.receipt, err = newReceipt(b, c, m.name, key, req, receiptLease); err != nil {
 			return a, err
 		}
 		if atLeast > 0 {
@@ -308,7 +307,7 @@ func (p *Pipeline) Authorise(ctx context.Context, c Caller, local bool) (err err
 		return explain(err, false)
 	}
 	defer closeView(view, &err)
-	if _, err := newTx(view, barrier, false).admit(c, false); err != nil {
+	if err := newTx(view, barrier, false).admit(c, false); err != nil {
 		return explain(err, false)
 	}
 	return nil
