@@ -106,7 +106,7 @@ func read[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Bar
 	}
 	defer closeView(view, &err)
 	t := newTx(view, b, false).on(m.mount)
-	if err := t.admit(c, m.open); err != nil {
+	if _, err := t.admit(c, m.open); err != nil {
 		return resp, err
 	}
 	if resp, err = m.handle(t, req); err != nil {
@@ -116,16 +116,16 @@ func read[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Bar
 	return resp, nil
 }
 
-// admit identifies and authorises the caller.
-func (t *tx) admit(c Caller, open bool) error {
+// admit identifies and authorises the caller; nobody, where the door is open.
+func (t *tx) admit(c Caller, open bool) (*identity, error) {
 	if open {
-		return nil
+		return nil, nil
 	}
 	who, err := t.identify(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return who.authorise()
+	return who, who.authorise()
 }
 
 // attempt is one run of a write on one view.
@@ -237,11 +237,12 @@ func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barr
 	t := newTx(view, b, true).on(m.mount)
 	a.index, a.batch = view.Index(), &t.batch
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
-	if err := t.admit(c, m.open); err != nil {
+	who, err := t.admit(c, m.open)
+	if err != nil {
 		return a, err
 	}
-	if key != "" {
-		if a.receipt, err = newReceipt(b, c, m.name, key, req, receiptLease); err != nil {
+	if key != "" && who != nil {
+		if a.receipt, err = newReceipt(b, who, m.name, key, req, receiptLease); err != nil {
 			return a, err
 		}
 		if atLeast > 0 {
@@ -307,7 +308,7 @@ func (p *Pipeline) Authorise(ctx context.Context, c Caller, local bool) (err err
 		return explain(err, false)
 	}
 	defer closeView(view, &err)
-	if err := newTx(view, barrier, false).admit(c, false); err != nil {
+	if _, err := newTx(view, barrier, false).admit(c, false); err != nil {
 		return explain(err, false)
 	}
 	return nil

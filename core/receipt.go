@@ -117,7 +117,7 @@ type receipt struct {
 
 // newReceipt prepares the receipt of a request. The key belongs to the caller's
 // token: nobody meets another's receipts.
-func newReceipt(b *seal.Barrier, c Caller, method, idempotencyKey string, req proto.Message, lease fsm.Key) (*receipt, error) {
+func newReceipt(b *seal.Barrier, who *identity, method, idempotencyKey string, req proto.Message, lease fsm.Key) (*receipt, error) {
 	if len(idempotencyKey) > maxIdempotencyKey {
 		return nil, &engine.InvalidError{Why: fmt.Sprintf("the idempotency key is longer than %d bytes", maxIdempotencyKey)}
 	}
@@ -125,11 +125,7 @@ func newReceipt(b *seal.Barrier, c Caller, method, idempotencyKey string, req pr
 	if err != nil {
 		return nil, fmt.Errorf("encoding request: %w", err)
 	}
-	owner, err := b.ID("token", c.Token.Expose())
-	if err != nil {
-		return nil, err
-	}
-	id, err := b.ID("receipt", append(owner, idempotencyKey...))
+	id, err := b.ID("receipt", append(who.hash(), idempotencyKey...))
 	if err != nil {
 		return nil, err
 	}

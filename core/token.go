@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"encoding/base32"
 	"fmt"
 	"io"
@@ -53,6 +54,9 @@ type identity struct {
 	key   fsm.Key
 	token *storev1.Token
 }
+
+// hash is the keyed hash that the token is stored under; the caller owns it.
+func (i *identity) hash() []byte { return bytes.Clone(i.key[1:]) }
 
 // identify finds the caller's token. The record is guarded: a write of a token
 // that is revoked meanwhile conflicts and fails.

@@ -22,10 +22,15 @@ type tx struct {
 
 	batch   fsm.Batch
 	guarded map[string]bool // by kind and key
+
+	// What was looked up already: methods ask for the same few names and heads
+	// again and again, and a view never changes.
+	names map[string]fsm.Key   // by path
+	heads map[string]*fsm.Head // by key; nil: there is none
 }
 
 func newTx(view *fsm.View, barrier *seal.Barrier, writes bool) *tx {
-	return &tx{view: view, barrier: barrier, writes: writes}
+	return &tx{view: view, barrier: barrier, writes: writes, names: map[string]fsm.Key{}, heads: map[string]*fsm.Head{}}
 }
 
 // on returns t for the mount with the given id.
@@ -58,7 +63,15 @@ func (t *tx) stage(op fsm.Operation) { t.batch.Operations = append(t.batch.Opera
 
 // name blinds a path of the mount.
 func (t *tx) name(p engine.Path) (fsm.Key, error) {
-	return t.barrier.BlindPrefix(spaceSecret, append([]string{t.mount}, p...))
+	path := p.String()
+	if key, ok := t.names[path]; ok {
+		return key, nil
+	}
+	key, err := t.barrier.BlindPrefix(spaceSecret, append([]string{t.mount}, p...))
+	if err == nil {
+		t.names[path] = key
+	}
+	return key, err
 }
 
 // record reads the record at key, guards it and opens its value.
@@ -116,10 +129,14 @@ func (t *tx) DeleteRecord(p engine.Path) error {
 
 // head reads the head of a secret and guards it.
 func (t *tx) head(key fsm.Key) (*fsm.Head, error) {
+	if h, ok := t.heads[string(key)]; ok {
+		return h, nil
+	}
 	h, err := t.view.Head(key)
 	if err != nil {
 		return nil, err
 	}
+	t.heads[string(key)] = h
 	g := fsm.Guard{Kind: fsm.GuardHead, Key: key}
 	if h != nil {
 		g.Number, g.Revision = h.Current, h.Revision

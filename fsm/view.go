@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -160,22 +159,3 @@ func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[1:]) }
 
 // Close ends the walk and returns what stopped it early, if anything.
 func (k *Keys) Close() error { return errors.Join(k.c.Err(), k.c.Close()) }
-
-// A DueLease is one entry of the expiry index.
-type DueLease struct {
-	ID      Key
-	Expires LogTime
-}
-
-// LeasesByExpiry returns up to limit leases in the order in which they expire.
-func (v *View) LeasesByExpiry(limit int) (due []DueLease, err error) {
-	c, err := v.shared.view.Cursor([]byte{tableByExpiry}, []byte{tableByExpiry + 1})
-	if err != nil {
-		return nil, err
-	}
-	for len(due) < limit && c.Next() {
-		k := c.Key()[1:]
-		due = append(due, DueLease{ID: bytes.Clone(k[8:]), Expires: LogTime(binary.BigEndian.Uint64(k))})
-	}
-	return due, errors.Join(c.Err(), c.Close())
-}

@@ -336,13 +336,3 @@ func (s *Store) flush(db *pebble.DB) error {
 		return s.Failed()
 	}
 }
-
-// DiskBytes tells how much space the live map takes, in bytes.
-func (s *Store) DiskBytes() (n uint64, err error) {
-	g, err := s.acquire()
-	if err != nil {
-		return 0, err
-	}
-	err = s.guard(func() error { n = g.db.Metrics().DiskSpaceUsage(); return nil })
-	return n, errors.Join(err, s.release(g))
-}
