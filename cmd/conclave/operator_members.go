@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,11 @@ func (inv *invocation) renderMembers(members []client.Member, index uint64) erro
 	return inv.render(view, func(out io.Writer) {
 		row(out, "NODE", "ROLE", "VOTER", "ALIVE", "SEALED", "API", "PEER", "LAG", "VERSION")
 		for _, m := range view.Members {
-			row(out, m.ID, m.Role, yesNo(m.Voter), yesNo(m.Alive), yesNo(m.Sealed), m.APIAddress, m.PeerAddress, m.Lag, cell(m.Version))
+			sealed, lag := yesNo(m.Sealed), strconv.FormatUint(m.Lag, 10)
+			if !m.Alive { // nobody could ask it
+				sealed, lag = cell(""), cell("")
+			}
+			row(out, m.ID, m.Role, yesNo(m.Voter), yesNo(m.Alive), sealed, cell(m.APIAddress), m.PeerAddress, lag, cell(m.Version))
 		}
 	})
 }
