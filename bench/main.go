@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -68,9 +69,20 @@ func parse() settings {
 	flag.StringVar(&s.binary, "binary", "", "conclave binary to measure; empty: build this source")
 	flag.IntVar(&s.pprof, "pprof", 0, "with a -binary built with -tags profile: node i serves profiles on this port + i")
 	flag.StringVar(&s.profile, "profile", "", "write a processor profile of the load generator to this file")
+	s.clients = []int{1, 32, 256}
+	flag.Func("clients", "concurrent clients of each load, with commas between (default 1,32,256)", func(list string) error {
+		s.clients = nil
+		for _, field := range strings.Split(list, ",") {
+			n, err := strconv.Atoi(field)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is not a number of clients", field)
+			}
+			s.clients = append(s.clients, n)
+		}
+		return nil
+	})
 	flag.Parse()
 	s.only = strings.Split(*only, ",")
-	s.clients = []int{1, 32, 256}
 	return s
 }
 

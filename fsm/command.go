@@ -1,12 +1,10 @@
 package fsm
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"time"
-
-	"github.com/hashicorp/go-msgpack/v2/codec"
 )
 
 // A Key names a record, a secret or a lease. Its bytes are opaque here: the
@@ -45,9 +43,6 @@ type SessionID [16]byte
 // then operations that are all done, or none. Within its session it carries a
 // sequence number, so that the same batch proposed twice is applied once.
 type Batch struct {
-	//lint:ignore U1000 the codec reads its tag
-	_struct struct{} `codec:",toarray"`
-
 	Session  SessionID
 	Sequence uint64 // 1, 2, 3, … in the session; 0 only together with OpOpenSession
 	// Answered promises that the proposer has the answer of every sequence
@@ -83,9 +78,6 @@ const (
 
 // A Guard is one condition of a batch. Which fields count depends on Kind.
 type Guard struct {
-	//lint:ignore U1000 the codec reads its tag
-	_struct struct{} `codec:",toarray"`
-
 	Kind     GuardKind
 	Key      Key
 	Revision Revision
@@ -154,9 +146,6 @@ const (
 
 // An Operation is one change of a batch. Which fields count depends on Kind.
 type Operation struct {
-	//lint:ignore U1000 the codec reads its tag
-	_struct struct{} `codec:",toarray"`
-
 	Kind    OperationKind
 	Key     Key
 	Value   []byte
@@ -264,9 +253,6 @@ func (r RefusedReason) String() string {
 // A Result is the machine's answer to one batch. The same batch proposed again
 // gets the same Result.
 type Result struct {
-	//lint:ignore U1000 the codec reads its tag
-	_struct struct{} `codec:",toarray"`
-
 	Code   ResultCode
 	Index  uint64  // the Raft index of the entry that decided
 	Time   LogTime // log time at that entry
@@ -277,9 +263,6 @@ type Result struct {
 // An Entry is what one Raft log entry of ours carries: the leader's time stamp
 // and the batches that were waiting, each in its encoded form.
 type Entry struct {
-	//lint:ignore U1000 the codec reads its tag
-	_struct struct{} `codec:",toarray"`
-
 	Time    LogTime
 	Batches [][]byte
 }
@@ -298,67 +281,193 @@ var (
 // formatCommand1 opens every encoded entry and batch: the format's number.
 const formatCommand1 = 0x01
 
-// maxDecode bounds what a decoder allocates from lengths it reads.
-const maxDecode = 64 << 20
-
-var handle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.MaxInitLen = 4096
-	h.ErrorIfNoField = true
-	h.ErrorIfNoArrayExpand = true
-	return h
-}()
-
 // EncodeBatch returns b in its durable form. The bytes are the caller's.
-func EncodeBatch(b *Batch) []byte { return encode(b) }
+func EncodeBatch(b *Batch) []byte {
+	size := 64
+	for i := range b.Guards {
+		size += 32 + len(b.Guards[i].Key)
+	}
+	for i := range b.Operations {
+		o := &b.Operations[i]
+		size += 64 + len(o.Key) + len(o.Value) + len(o.Lease) + 9*len(o.Numbers)
+	}
+	w := &packer{append(make([]byte, 0, size), formatCommand1)}
+	w.array(batchFields)
+	w.bytes(b.Session[:])
+	w.uint(b.Sequence)
+	w.uint(b.Answered)
+	w.list(len(b.Guards), b.Guards == nil)
+	for i := range b.Guards {
+		b.Guards[i].pack(w)
+	}
+	w.list(len(b.Operations), b.Operations == nil)
+	for i := range b.Operations {
+		b.Operations[i].pack(w)
+	}
+	return w.p
+}
 
-// DecodeBatch parses what EncodeBatch wrote. The batch aliases nothing in p.
-func DecodeBatch(p []byte) (*Batch, error) {
-	var b Batch
-	if err := decode(p, &b, batchLimits); err != nil {
+func (g *Guard) pack(w *packer) {
+	w.array(guardFields)
+	w.uint(uint64(g.Kind))
+	w.bytes(g.Key)
+	w.uint(g.Revision)
+	w.uint(g.Number)
+	w.uint(uint64(g.State))
+}
+
+func (o *Operation) pack(w *packer) {
+	w.array(operationFields)
+	w.uint(uint64(o.Kind))
+	w.bytes(o.Key)
+	w.bytes(o.Value)
+	w.bytes(o.Lease)
+	w.uint(o.Number)
+	w.list(len(o.Numbers), o.Numbers == nil)
+	for _, n := range o.Numbers {
+		w.uint(n)
+	}
+	w.int(int64(o.TTL))
+	w.int(int64(o.MaxTTL))
+	w.list(len(o.Groups), o.Groups == nil)
+	for _, g := range o.Groups {
+		w.bytes(g)
+	}
+	w.uint(uint64(o.State))
+	w.bool(o.External)
+}
+
+// How many fields the structures of format 1 have.
+const (
+	batchFields     = 5
+	guardFields     = 5
+	operationFields = 11
+	entryFields     = 2
+)
+
+// arrayLimits bounds the arrays of a batch before anything is built for them.
+type arrayLimits struct{ guards, operations, numbers, groups int }
+
+var (
+	// strictLimits is what ValidateBatch accepts.
+	strictLimits = arrayLimits{MaxGuards, MaxOperations, MaxNumbers, MaxGroups}
+	// readLimits is what the machine can read. They are wider, for a batch
+	// that is in the log must not halt the machine for being large.
+	readLimits = arrayLimits{4096, 4096, 4096, 4096}
+)
+
+// maxBatchesPerEntry is far above what a leader puts together.
+const maxBatchesPerEntry = 1 << 16
+
+// DecodeBatch parses what EncodeBatch wrote. The byte strings of the batch are
+// slices of p, which must not change while the batch is in use.
+func DecodeBatch(p []byte) (*Batch, error) { return decodeBatch(p, readLimits) }
+
+func decodeBatch(p []byte, limits arrayLimits) (*Batch, error) {
+	r, err := openCommand(p)
+	if err != nil {
 		return nil, fmt.Errorf("decoding batch: %w", err)
 	}
-	return &b, nil
+	b := &Batch{}
+	r.fields(batchFields)
+	session := r.bytes()
+	if len(session) != len(b.Session) {
+		r.fail("a session id of %d bytes", len(session))
+	}
+	copy(b.Session[:], session)
+	b.Sequence, b.Answered = r.uint(math.MaxUint64), r.uint(math.MaxUint64)
+	if n := r.list(limits.guards); n > 0 {
+		b.Guards = make([]Guard, n)
+	}
+	for i := range b.Guards {
+		b.Guards[i].unpack(r)
+	}
+	if n := r.list(limits.operations); n > 0 {
+		b.Operations = make([]Operation, n)
+	}
+	for i := range b.Operations {
+		b.Operations[i].unpack(r, limits)
+	}
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("decoding batch: %w", err)
+	}
+	return b, nil
+}
+
+func (g *Guard) unpack(r *unpacker) {
+	r.fields(guardFields)
+	g.Kind = GuardKind(r.uint(math.MaxUint8))
+	g.Key = r.bytes()
+	g.Revision, g.Number = r.uint(math.MaxUint64), r.uint(math.MaxUint64)
+	g.State = LeaseState(r.uint(math.MaxUint8))
+}
+
+func (o *Operation) unpack(r *unpacker, limits arrayLimits) {
+	r.fields(operationFields)
+	o.Kind = OperationKind(r.uint(math.MaxUint8))
+	o.Key, o.Value, o.Lease = r.bytes(), r.bytes(), r.bytes()
+	o.Number = r.uint(math.MaxUint64)
+	if n := r.list(limits.numbers); n > 0 {
+		o.Numbers = make([]uint64, n)
+	}
+	for i := range o.Numbers {
+		o.Numbers[i] = r.uint(math.MaxUint64)
+	}
+	o.TTL, o.MaxTTL = time.Duration(r.int()), time.Duration(r.int())
+	if n := r.list(limits.groups); n > 0 {
+		o.Groups = make([]Key, n)
+	}
+	for i := range o.Groups {
+		o.Groups[i] = r.bytes()
+	}
+	o.State, o.External = LeaseState(r.uint(math.MaxUint8)), r.bool()
 }
 
 // EncodeEntry returns e in its durable form. The bytes are the caller's.
-func EncodeEntry(e *Entry) []byte { return encode(e) }
+func EncodeEntry(e *Entry) []byte {
+	size := 32
+	for _, b := range e.Batches {
+		size += 5 + len(b)
+	}
+	w := &packer{append(make([]byte, 0, size), formatCommand1)}
+	w.array(entryFields)
+	w.int(int64(e.Time))
+	w.list(len(e.Batches), e.Batches == nil)
+	for _, b := range e.Batches {
+		w.bytes(b)
+	}
+	return w.p
+}
 
-// DecodeEntry parses what EncodeEntry wrote.
+// DecodeEntry parses what EncodeEntry wrote. The batches are slices of p, which
+// must not change while the entry is in use.
 func DecodeEntry(p []byte) (*Entry, error) {
-	var e Entry
-	if err := decode(p, &e, entryLimits); err != nil {
+	r, err := openCommand(p)
+	if err != nil {
 		return nil, fmt.Errorf("decoding entry: %w", err)
 	}
-	return &e, nil
-}
-
-func encode(v any) []byte {
-	var buf bytes.Buffer
-	buf.WriteByte(formatCommand1)
-	if err := codec.NewEncoder(&buf, handle).Encode(v); err != nil {
-		// The types above always encode; a failure is a programming error.
-		panic(fmt.Sprintf("fsm: encoding %T: %v", v, err))
+	e := &Entry{}
+	r.fields(entryFields)
+	e.Time = LogTime(r.int())
+	if n := r.list(maxBatchesPerEntry); n > 0 {
+		e.Batches = make([][]byte, n)
 	}
-	return buf.Bytes()
+	for i := range e.Batches {
+		e.Batches[i] = r.bytes()
+	}
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("decoding entry: %w", err)
+	}
+	return e, nil
 }
 
-func decode(p []byte, v any, limits frameLimits) error {
-	if len(p) == 0 || len(p) > maxDecode {
-		return fmt.Errorf("length %d is outside 1..%d", len(p), maxDecode)
+// openCommand checks the format of an encoded entry or batch.
+func openCommand(p []byte) (*unpacker, error) {
+	if len(p) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", errEncoding)
 	}
 	if p[0] != formatCommand1 {
-		return fmt.Errorf("format %d is not one this version knows", p[0])
+		return nil, fmt.Errorf("format %d is not one this version knows", p[0])
 	}
-	if err := checkFrame(p[1:], limits); err != nil {
-		return err
-	}
-	d := codec.NewDecoderBytes(p[1:], handle)
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if n := d.NumBytesRead(); n != len(p)-1 {
-		return fmt.Errorf("%d bytes follow the value", len(p)-1-n)
-	}
-	return nil
+	return &unpacker{p: p[1:]}, nil
 }

@@ -23,7 +23,7 @@ func TestBatchRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Batch{}, Guard{}, Operation{}), cmpopts.EquateEmpty()); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("batch changed in encoding (-want +got):\n%s", d)
 	}
 	if _, err := DecodeBatch(append(p, 0)); err == nil {

@@ -377,7 +377,6 @@ func TestModel(t *testing.T) {
 }
 
 var equalRows = []cmp.Option{
-	cmp.FilterPath(func(p cmp.Path) bool { return strings.HasSuffix(p.String(), "_struct") }, cmp.Ignore()),
 	cmp.Comparer(func(a, b []byte) bool { return bytes.Equal(a, b) }),
 	cmp.Comparer(func(a, b []Key) bool { return slices.EqualFunc(a, b, bytes.Equal) }),
 	cmp.Transformer("results", func(r []Result) []string {

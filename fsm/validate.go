@@ -10,13 +10,9 @@ func ValidateBatch(p []byte) (*Batch, error) {
 	if len(p) > MaxBatchSize {
 		return nil, fmt.Errorf("batch of %d bytes is above the limit of %d", len(p), MaxBatchSize)
 	}
-	var b Batch
-	if err := decode(p, &b, strictLimits); err != nil {
-		return nil, fmt.Errorf("decoding batch: %w", err)
-	}
-	if len(b.Guards) > MaxGuards || len(b.Operations) > MaxOperations {
-		return nil, fmt.Errorf("batch of %d guards and %d operations is above the limits of %d and %d",
-			len(b.Guards), len(b.Operations), MaxGuards, MaxOperations)
+	b, err := decodeBatch(p, strictLimits)
+	if err != nil {
+		return nil, err
 	}
 	for _, g := range b.Guards {
 		if g.Kind < GuardRecord || g.Kind > GuardLeaseAbsent {
@@ -31,7 +27,7 @@ func ValidateBatch(p []byte) (*Batch, error) {
 			return nil, err
 		}
 	}
-	return &b, nil
+	return b, nil
 }
 
 func validateOperation(op *Operation) error {
