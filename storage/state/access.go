@@ -59,6 +59,7 @@ type Txn struct {
 	gen     *generation
 	batch   *pebble.Batch
 	indexed bool
+	before  *pebble.Iterator // over the map without the changes; nil until it is needed
 }
 
 // Begin starts a transaction. End it with Commit or Discard.
@@ -80,7 +81,32 @@ func (t *Txn) Get(key []byte) ([]byte, bool, error) {
 
 // GetBefore is Get on the map as it was when the transaction began, without the
 // changes made since: for callers that remember what they wrote.
-func (t *Txn) GetBefore(key []byte) ([]byte, bool, error) { return t.store.get(t.gen.db, key) }
+//
+// One iterator serves all lookups of the transaction, which is cheaper than a
+// Get each. And it may ask the bloom filters of the lowest level, where most of
+// the map lies: Pebble's Get never does and reads a block from the disk to learn
+// that a key is not there, which for a new receipt, lease or token is the rule.
+func (t *Txn) GetBefore(key []byte) (value []byte, found bool, err error) {
+	err = t.store.guard(func() (err error) {
+		if t.before == nil {
+			if t.before, err = t.gen.db.NewIter(&pebble.IterOptions{UseL6Filters: true}); err != nil {
+				return err
+			}
+		}
+		// The prefix of a key is the whole key (Pebble's default comparer), so
+		// what is found is the key itself.
+		if found = t.before.SeekPrefixGE(key); !found {
+			return t.before.Error()
+		}
+		v, err := t.before.ValueAndErr()
+		value = append([]byte(nil), v...)
+		return err
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("reading state: %w", err)
+	}
+	return value, found, nil
+}
 
 // Cursor implements Reader. It sees the changes made before it was opened.
 func (t *Txn) Cursor(lower, upper []byte) (*Cursor, error) {
@@ -123,7 +149,17 @@ func (t *Txn) Commit() error {
 func (t *Txn) Discard() error { return t.end() }
 
 func (t *Txn) end() error {
-	return errors.Join(t.store.guard(t.batch.Close), t.store.release(t.gen))
+	err := t.closeBefore()
+	return errors.Join(err, t.store.guard(t.batch.Close), t.store.release(t.gen))
+}
+
+func (t *Txn) closeBefore() error {
+	if t.before == nil {
+		return nil
+	}
+	it := t.before
+	t.before = nil
+	return t.store.guard(it.Close)
 }
 
 // A Cursor walks keys in order. It starts before the first.

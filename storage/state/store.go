@@ -40,7 +40,8 @@ var ErrClosed = errors.New("state store is closed")
 
 // Options tunes a Store. Zero values mean the stated defaults.
 type Options struct {
-	// CacheBytes bounds the block cache, which grows as blocks are read. Default 32 MiB.
+	// CacheBytes bounds the block cache, which grows as blocks are read, beside the
+	// memtables. Default 24 MiB.
 	CacheBytes int64
 	// MemTableBytes bounds one memtable. The first has 256 KiB, each next one
 	// twice that; up to two are in memory. Default 16 MiB.
@@ -57,7 +58,7 @@ type Options struct {
 
 func (o *Options) defaults() {
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 32 << 20
+		o.CacheBytes = 24 << 20
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 16 << 20
@@ -218,7 +219,9 @@ const (
 )
 
 func (s *Store) openMap(path string, want whether) (*pebble.DB, error) {
-	cache := pebble.NewCache(s.opts.CacheBytes)
+	// Pebble takes the memory of its memtables off the size of the cache. A cache
+	// that only just held two of them would keep no block while they are full.
+	cache := pebble.NewCache(s.opts.CacheBytes + 2*int64(s.opts.MemTableBytes))
 	defer cache.Unref() // the DB holds its own reference
 	o := &pebble.Options{
 		Cache:              cache,
@@ -231,6 +234,8 @@ func (s *Store) openMap(path string, want whether) (*pebble.DB, error) {
 	}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		// One index block a table: else a lookup reads two.
+		o.Levels[i].IndexBlockSize = 256 << 10
 		// Sealed values do not compress; keys are random too.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
