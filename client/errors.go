@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -187,9 +188,11 @@ func AsError(err error) *Error {
 // that is refused for its length helps nobody.
 const activityLetters = 128
 
+// activity names what is done to a path: what ends in "in" or "under" where the
+// path may be empty, which is the root.
 func activity(what string, path string) string {
 	if path == "" {
-		return what
+		return strings.TrimSuffix(strings.TrimSuffix(what, " in"), " under")
 	}
 	if letters := []rune(path); len(letters) > activityLetters {
 		return fmt.Sprintf("%s %q…", what, string(letters[:activityLetters]))

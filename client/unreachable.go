@@ -24,7 +24,7 @@ func hintConnection(err error) string {
 	case errors.As(err, &wrongHost):
 		return "The node's certificate does not name this host; use the address that the node advertises."
 	case errors.As(err, &invalid):
-		return "The node's certificate is not valid now; check the clocks of both machines."
+		return "The node's certificate is not valid now; check the clocks of both machines. If it has expired, start the node again, read its ca.pem anew and unseal it: then it renews it."
 	case errors.As(err, &notTLS):
 		return "Something else than Conclave's gRPC API listens there; check the port (8210 unless configured otherwise)."
 	case errors.As(err, &noSuchHost):

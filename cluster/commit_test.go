@@ -26,6 +26,9 @@ func TestReadRoundCarriesTheCommitIndex(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// The round tells a follower what it is known to hold. The write needed
+			// one of the two; let this one's answer arrive, too.
+			<-time.After(10 * time.Millisecond)
 			began := time.Now()
 			index, err := follower.ReadIndex(ctx)
 			if err != nil {

@@ -28,6 +28,13 @@ type Config struct {
 	// address in the membership. It must not block.
 	Addresses func(id string) (address string, ok bool)
 
+	// Removed is called, on a goroutine of its own, when this node learns that a
+	// member was removed, whoever decided it: its connections should end. It must
+	// return soon. Zero: nothing is done.
+	Removed func()
+	// Rumours tells a removed node that it was; nil: it must find out otherwise.
+	Rumours Rumours
+
 	Clock  Clock        // zero: the system's clock
 	Rand   io.Reader    // zero: crypto/rand.Reader
 	Logger *slog.Logger // zero: discards
@@ -92,8 +99,16 @@ type Config struct {
 	PromoteStable time.Duration
 	// NoPromotion leaves promotion to the operator.
 	NoPromotion bool
-	// DutyInterval is the pace of the leader's slow duties: promotion and
-	// preference for unsealed voters. Zero: 1 s.
+	// DeadAfter has the leader remove a member that has not answered it for so
+	// long, counted from the start of its leadership at the earliest: one at a
+	// time, while fewer than half of the voters are dead, a majority of the rest
+	// is alive and caught up, and MinQuorum voters are left. A removed node does
+	// not come back by itself. Zero: never.
+	DeadAfter time.Duration
+	// MinQuorum is how many voters DeadAfter leaves at least. Zero: 3.
+	MinQuorum int
+	// DutyInterval is the pace of the leader's slow duties: promotion, removal
+	// and preference for unsealed voters. Zero: 1 s.
 	DutyInterval time.Duration
 	// HashInterval is how often the state is compared with the other members'.
 	// Zero: 5 s; negative: never.
@@ -145,6 +160,9 @@ func (c *Config) fill() {
 	if c.QueueBytes == 0 {
 		c.QueueBytes = 64 << 20
 	}
+	if c.MinQuorum == 0 {
+		c.MinQuorum = 3
+	}
 	if c.PromoteLag == 0 {
 		c.PromoteLag = 256
 	}
@@ -164,6 +182,9 @@ func (c *Config) fillSeams() {
 	if c.Unsealed == nil {
 		c.Unsealed = func() bool { return true }
 	}
+	if c.Removed == nil {
+		c.Removed = func() {}
+	}
 	if c.Addresses == nil {
 		c.Addresses = func(string) (string, bool) { return "", false }
 	}
@@ -179,6 +200,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("configuring node: leader lease %v exceeds the heartbeat timeout %v", c.LeaderLease, c.HeartbeatTimeout)
 	case c.DiskDead <= c.DiskSlow:
 		return fmt.Errorf("configuring node: disk dead %v is not after disk slow %v", c.DiskDead, c.DiskSlow)
+	case c.DeadAfter < 0 || c.MinQuorum < 1:
+		return fmt.Errorf("configuring node: members dead after %v, at least %d voters", c.DeadAfter, c.MinQuorum)
 	case c.QueueBatches > sessionWindow:
 		return fmt.Errorf("configuring node: %d batches in the queue, the session window is %d", c.QueueBatches, sessionWindow)
 	}

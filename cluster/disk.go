@@ -16,6 +16,10 @@ import (
 // the goroutine that asked for it, so that no line of the library runs on
 // memory that the disk does not hold (L8); a write that hangs silences the node
 // as a leader and then halts it (L5).
+//
+// It is the only watchdog: the stores beneath time nothing themselves. It works
+// by timers and not by a goroutine, so nothing runs while nothing is written.
+// How long a write has taken is the clock's to say; the timer only has somebody look.
 type disk struct {
 	clock Clock
 	slow  time.Duration
@@ -28,7 +32,18 @@ type disk struct {
 	running map[*write]struct{} // the library writes from two goroutines
 }
 
-type write struct{ since time.Duration }
+// write is one write under way. All of it is guarded by disk.mu.
+type write struct {
+	what   string
+	since  time.Duration
+	looked time.Duration // when the watchdog last looked
+	waited time.Duration // what it has counted since
+	watch  *time.Timer
+	over   bool // it has: a look that comes late changes nothing
+}
+
+// pace is how often the watchdog looks at a write.
+func (d *disk) pace() time.Duration { return max(d.dead/10, time.Millisecond) }
 
 // stalled tells that a write has been running for longer than slow.
 func (d *disk) stalled() bool {
@@ -42,36 +57,60 @@ func (d *disk) stalled() bool {
 	return false
 }
 
-func (d *disk) begin() *write {
-	w := &write{d.clock.Monotonic()}
+func (d *disk) begin(what string) *write {
+	now := d.clock.Monotonic()
+	w := &write{what: what, since: now, looked: now}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.running == nil {
 		d.running = map[*write]struct{}{}
 	}
 	d.running[w] = struct{}{}
+	w.watch = time.AfterFunc(d.pace(), func() { d.look(w) })
 	return w
 }
 
 func (d *disk) end(w *write) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	w.over = true
+	w.watch.Stop()
 	delete(d.running, w)
+}
+
+// look counts the time since the last look, and fails the disk when the write
+// has waited for dead. One step counts for two paces at most: when the whole
+// process was stopped, the disk had no chance to answer either, and a node that
+// halts for that comes back sealed.
+func (d *disk) look(w *write) {
+	d.mu.Lock()
+	if w.over {
+		d.mu.Unlock()
+		return
+	}
+	now := d.clock.Monotonic()
+	w.waited += min(now-w.looked, 2*d.pace())
+	w.looked = now
+	hangs := w.waited >= d.dead
+	if !hangs {
+		w.watch.Reset(d.pace())
+	}
+	d.mu.Unlock()
+	if hangs {
+		d.fail(fmt.Errorf("%s: the disk has not answered for %v", w.what, d.dead))
+	}
 }
 
 // write runs do under the watchdog. It returns only on success: otherwise it
 // halts the node and ends this goroutine. The library's deferred functions
-// still run, and all of them answer "no" or "leadership lost".
+// still run, and all of them answer "no" or "leadership lost". A write that comes
+// back after the watchdog gave up may be durable; it is not acknowledged.
 func (d *disk) write(what string, do func() error) {
 	if d.failed.Load() {
 		runtime.Goexit()
 	}
-	w := d.begin()
-	watch := time.AfterFunc(d.dead, func() {
-		d.fail(fmt.Errorf("%s: the disk has not answered for %v", what, d.dead))
-	})
+	w := d.begin(what)
 	err := do()
-	watch.Stop()
 	d.end(w)
 	if err != nil {
 		d.fail(fmt.Errorf("%s: %w", what, err))
@@ -140,6 +179,8 @@ func (s *watchedStable) SetUint64(key []byte, value uint64) error {
 
 // watchedSnapshots tells the node of the membership that each finished
 // snapshot carries: the library does not say the index of its configuration.
+// Its writes are not timed. The fsync of a large snapshot takes as long as it
+// takes, no leader waits for it, and one that fails leaves the log whole.
 type watchedSnapshots struct {
 	raft.SnapshotStore
 	members func(raft.Configuration, uint64)

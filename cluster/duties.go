@@ -24,6 +24,13 @@ func (n *Node) serveDuties(ctx context.Context, o *office) {
 			n.everyInterval(ctx, func(ctx context.Context) { n.promoteStable(ctx, stable) })
 		})
 	}
+	if n.cfg.DeadAfter > 0 {
+		watch := newDeathWatch(n)
+		duties.Go(func() { n.everyInterval(ctx, watch.round) })
+	}
+	if n.cfg.Rumours != nil {
+		duties.Go(func() { n.disown(ctx) })
+	}
 	if n.cfg.Lead != nil {
 		duties.Go(func() { n.cfg.Lead(ctx) })
 	}

@@ -30,6 +30,9 @@ var (
 	// ErrAmnesia: the log ends before what the state machine has applied, so
 	// the log was lost or replaced. The node must rejoin under a new id.
 	ErrAmnesia = errors.New("log ends before the applied state")
+	// ErrRemoved: the leader says that this node is no member any more. It can
+	// only come back as a new node, with an empty data directory.
+	ErrRemoved = errors.New("node was removed from the cluster")
 	// ErrNoPreVote: the transport has no pre-vote, which the library would
 	// accept silently.
 	ErrNoPreVote = errors.New("transport lacks pre-vote")

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ type NodeMeta struct {
 	Applied     uint64 // coarse: as of the last UpdateMeta
 	// GossipAddress is where others can join gossip through this node.
 	GossipAddress string
+	// Disowned are the ids, separated by spaces, of nodes that are up but that
+	// this node, a leader, knows to be no members.
+	Disowned string
 }
 
 // GossipConfig is what gossip is made of. Zero means the stated default; fields
@@ -213,6 +217,32 @@ func (g *Gossip) UpdateMeta(ctx context.Context, change func(*NodeMeta)) error {
 	case <-ctx.Done():
 		return fmt.Errorf("spreading node meta: %w", context.Cause(ctx))
 	}
+}
+
+// Heard implements Rumours.
+func (g *Gossip) Heard() []string {
+	var ids []string
+	for _, m := range g.Members() {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+// Disown implements Rumours.
+func (g *Gossip) Disown(ctx context.Context, ids []string) error {
+	return g.UpdateMeta(ctx, func(m *NodeMeta) { m.Disowned = strings.Join(ids, " ") })
+}
+
+// Disowned implements Rumours.
+func (g *Gossip) Disowned() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, m := range g.nodes {
+		if id != g.meta.ID && slices.Contains(strings.Fields(m.Disowned), g.meta.ID) {
+			return true
+		}
+	}
+	return false
 }
 
 // gossipWait bounds how long leaving and updating wait for their message to go out.

@@ -98,3 +98,39 @@ func TestGossipMetaIsBounded(t *testing.T) {
 		t.Error("a short key was accepted")
 	}
 }
+
+// What a leader spreads of who is no member reaches the one concerned, and
+// nobody else believes it of itself.
+func TestGossipTellsWhoIsDisowned(t *testing.T) {
+	a, _ := gossiper(t, "a", 1)
+	b, heardB := gossiper(t, "b", 1)
+	ab, heardAB := gossiper(t, "ab", 1)
+	for _, g := range []*cluster.Gossip{b, ab} {
+		if err := g.Join(within(t, 10*time.Second), []string{a.Address()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Disown(within(t, 10*time.Second), []string{"ab", "x"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, heardAB, "ab hears that it is no member", ab.Disowned)
+	if a.Disowned() || b.Disowned() {
+		t.Error("a or b believes it, too")
+	}
+	if err := b.Disown(within(t, 10*time.Second), []string{"b"}); err != nil {
+		t.Fatal(err)
+	}
+	if b.Disowned() {
+		t.Error("b believes its own word")
+	}
+	if err := a.Disown(within(t, 10*time.Second), nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, heardAB, "it is taken back", func() bool { return !ab.Disowned() })
+	until(t, heardB, "b hears of all", func() bool { return len(b.Heard()) == 3 })
+	for _, g := range []*cluster.Gossip{a, b, ab} {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,23 +26,61 @@ type Member struct {
 	Contact time.Duration // since the member last accepted something
 }
 
-// roster remembers the index of the newest membership that was committed here.
+// roster remembers the newest membership that was committed here and its index.
 // The library does not tell it, and changes need it as their precondition.
 type roster struct {
-	mu    sync.Mutex
-	index uint64
+	logger  *slog.Logger
+	removed func() // called outside mu when a member is gone
+
+	mu      sync.Mutex
+	index   uint64
+	members map[raft.ServerID]raft.ServerSuffrage
 }
 
-func (r *roster) note(_ raft.Configuration, index uint64) {
+// note takes a committed membership, and logs what is new in it: so every
+// member's log tells who came and went, whoever decided it.
+func (r *roster) note(c raft.Configuration, index uint64) {
+	if r.take(c, index) {
+		r.removed()
+	}
+}
+
+// take tells whether a member is gone.
+func (r *roster) take(c raft.Configuration, index uint64) (gone bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.index = max(r.index, index)
+	if index <= r.index {
+		return false
+	}
+	next := map[raft.ServerID]raft.ServerSuffrage{}
+	for _, s := range c.Servers {
+		next[s.ID] = s.Suffrage
+		if was, there := r.members[s.ID]; r.members != nil && (!there || was != s.Suffrage) {
+			r.logger.Info("membership", "index", index, "member", s.ID, "now", strings.ToLower(s.Suffrage.String()))
+		}
+	}
+	for id := range r.members {
+		if _, there := next[id]; !there {
+			r.logger.Info("membership", "index", index, "member", id, "now", "removed")
+			gone = true
+		}
+	}
+	r.index, r.members = index, next
+	return gone
 }
 
 func (r *roster) at() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.index
+}
+
+// has tells whether id is in the newest committed membership.
+func (r *roster) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, there := r.members[raft.ServerID(id)]
+	return there
 }
 
 // Members lists the members. The newest change in it may not be committed yet.
@@ -96,7 +136,7 @@ func (n *Node) live(m Member) bool {
 // leader makes it a voter when it has caught up and is stable (L13). On return
 // a quorum holds the change. Only the leader can do it: ErrNotLeader.
 func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
-	return n.change(ctx, "adding "+p.ID, func(prev uint64) raft.IndexFuture {
+	return n.change(ctx, "adding "+p.ID, n.roster.at(), func(prev uint64) raft.IndexFuture {
 		return n.raft.AddNonvoter(raft.ServerID(p.ID), raft.ServerAddress(p.Address), prev, n.cfg.RPCTimeout)
 	})
 }
@@ -104,6 +144,7 @@ func (n *Node) AddNonvoter(ctx context.Context, p Peer) error {
 // Promote makes a non-voter a voter now, when it is live and within
 // Config.PromoteLag; otherwise ErrUnsafe.
 func (n *Node) Promote(ctx context.Context, id string) error {
+	prev := n.roster.at()
 	m, ok := n.member(id)
 	switch {
 	case !n.IsLeader():
@@ -115,7 +156,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	case !n.live(m) || m.Lag > n.cfg.PromoteLag:
 		return fmt.Errorf("promoting %s, which lags or does not answer: %w", id, ErrUnsafe)
 	}
-	return n.change(ctx, "promoting "+id, func(prev uint64) raft.IndexFuture {
+	return n.change(ctx, "promoting "+id, prev, func(prev uint64) raft.IndexFuture {
 		return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(m.Address), prev, n.cfg.RPCTimeout)
 	})
 }
@@ -124,10 +165,15 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 // remain are no quorum of the remaining voters, and for the leader itself,
 // which must StepDown first.
 func (n *Node) Remove(ctx context.Context, id string) error {
+	return n.removeAt(ctx, id, n.roster.at())
+}
+
+// removeAt is Remove for a caller who decided on the membership of index prev.
+func (n *Node) removeAt(ctx context.Context, id string, prev uint64) error {
 	if err := n.spare(id); err != nil {
 		return fmt.Errorf("removing %s: %w", id, err)
 	}
-	return n.change(ctx, "removing "+id, func(prev uint64) raft.IndexFuture {
+	return n.change(ctx, "removing "+id, prev, func(prev uint64) raft.IndexFuture {
 		return n.raft.RemoveServer(raft.ServerID(id), prev, n.cfg.RPCTimeout)
 	})
 }
@@ -135,10 +181,11 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 // Demote takes a member's vote, under the conditions of Remove. A duty promotes
 // it again when it is stable, unless Config.NoPromotion.
 func (n *Node) Demote(ctx context.Context, id string) error {
+	prev := n.roster.at()
 	if err := n.spare(id); err != nil {
 		return fmt.Errorf("demoting %s: %w", id, err)
 	}
-	return n.change(ctx, "demoting "+id, func(prev uint64) raft.IndexFuture {
+	return n.change(ctx, "demoting "+id, prev, func(prev uint64) raft.IndexFuture {
 		return n.raft.DemoteVoter(raft.ServerID(id), prev, n.cfg.RPCTimeout)
 	})
 }
@@ -173,13 +220,13 @@ func (n *Node) spare(id string) error {
 	return nil
 }
 
-// change makes one change of membership on top of the one this node knows as
-// the newest. It does not retry: the caller decided on a picture that may be over.
-func (n *Node) change(ctx context.Context, what string, do func(prev uint64) raft.IndexFuture) error {
+// change makes one change of membership on top of the committed one of index
+// prev, which the caller took before it looked at the members. It does not
+// retry: the caller decided on a picture that may be over.
+func (n *Node) change(ctx context.Context, what string, prev uint64, do func(prev uint64) raft.IndexFuture) error {
 	if n.leadership.now().office == nil {
 		return fmt.Errorf("%s: %w", what, ErrNotLeader)
 	}
-	prev := n.roster.at()
 	done := make(chan error, 1)
 	n.ask(func() { done <- do(prev).Error() })
 	var err error
@@ -197,8 +244,20 @@ func (n *Node) change(ctx context.Context, what string, do func(prev uint64) raf
 		return fmt.Errorf("%s: %w: %w", what, ErrNotLeader, err)
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
 		return fmt.Errorf("%s: %w: %w", what, fsm.ErrUnknown, err)
-	case n.roster.at() != prev:
+	case n.moved(ctx, prev):
 		return fmt.Errorf("%s: %w", what, ErrMembershipMoved)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// moved tells whether the membership is another than that of index prev. The
+// library refuses a change by its newest configuration and has no error of its
+// own for that; the roster learns of it only when the entry is applied.
+func (n *Node) moved(ctx context.Context, prev uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, enqueueBound)
+	defer cancel()
+	// An error changes nothing: when a no-op ends the log, which never reaches the
+	// machine, the wait is in vain and the roster is as new as it gets.
+	_ = n.marks.wait(ctx, n.stop, n.raft.LastIndex())
+	return n.roster.at() != prev
 }

@@ -28,6 +28,7 @@ type Node struct {
 	forwards   *queue // for the leader, when another does
 	reads      *rounds
 	probes     sync.Map // raft.ServerID to chan struct{}: slots
+	promised   uint64   // see GiveUpTail; 0: nothing is owed
 	fencedTerm atomic.Uint64
 	fencedAt   atomic.Int64  // monotonic, of the last fence; 0: none
 	transfer   chan struct{} // capacity 1: who holds it transfers leadership
@@ -59,7 +60,16 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := checkMemory(&cfg); err != nil {
 		return nil, err
 	}
+	promised, err := promised(cfg.Stable)
+	if err != nil {
+		return nil, fmt.Errorf("starting node %s: %w", cfg.ID, err)
+	}
 	n := assemble(cfg)
+	if n.promised = promised; promised > 0 {
+		n.wire.inbox = make(chan raft.RPC)
+		n.spawn(func() { n.screen(n.cfg.Transport.Consumer(), n.wire.inbox) })
+		n.spawn(n.redeem)
+	}
 	notify := make(chan bool, 16)
 	if err := n.startRaft(ctx, notify); err != nil {
 		n.end(ErrClosed)
@@ -78,6 +88,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	} {
 		n.spawn(run)
 	}
+	if cfg.Rumours != nil {
+		n.spawn(n.heedRumours)
+	}
 	cfg.Transport.Serve(handler{n})
 	return n, nil
 }
@@ -86,6 +99,8 @@ func assemble(cfg Config) *Node {
 	n := &Node{cfg: cfg, marks: &marks{}, transfer: make(chan struct{}, 1), started: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.stop, n.halted = n.ctx.Done(), n.ctx.Done()
+	n.roster.logger = cfg.Logger
+	n.roster.removed = func() { n.spawn(cfg.Removed) }
 	n.leadership = newLeadership(n.ctx)
 	n.sessions = newSessions(cfg.Rand, n.deliver)
 	n.load = &load{maxBatches: cfg.QueueBatches, maxBytes: cfg.QueueBytes}
@@ -115,7 +130,7 @@ func (n *Node) fence(term uint64) {
 // abstains tells whether the node must not ask for votes. It still gives them.
 func (n *Node) abstains() bool {
 	at := n.fencedAt.Load()
-	return n.ctx.Err() != nil || n.disk.stalled() ||
+	return n.ctx.Err() != nil || n.disk.stalled() || n.owes() ||
 		at != 0 && n.cfg.Clock.Monotonic()-time.Duration(at) < transferStuck
 }
 

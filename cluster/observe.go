@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	errAbstains    = errors.New("this node does not stand for election: it gave up leadership just now, its disk is stalled, or it has halted")
+	errAbstains    = errors.New("this node does not stand for election: it gave up leadership just now, its disk is stalled, it has halted, or its log lost what it had promised")
 	errMuted       = errors.New("this node does not speak as a leader: its disk is stalled, it is fenced, or it has halted")
 	errTransferRPC = fmt.Errorf("target did not answer TimeoutNow within %v", transferBound)
 )
@@ -33,6 +33,7 @@ type wire struct {
 	muted   func(term uint64) bool
 	abstain func() bool
 	numbers atomic.Uint64
+	inbox   chan raft.RPC // of Node.screen; nil: the transport's own
 
 	mu       sync.Mutex
 	accepted map[raft.ServerID]acceptance
@@ -65,6 +66,14 @@ func newWire(n *Node) *wire {
 // SetHeartbeatHandler ignores the library's fast path: it would run
 // appendEntries beside the main loop and race it (L1).
 func (w *wire) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// Consumer is where the library takes other nodes' messages from.
+func (w *wire) Consumer() <-chan raft.RPC {
+	if w.inbox != nil {
+		return w.inbox
+	}
+	return w.Transport.Consumer()
+}
 
 // AppendEntriesPipeline refuses: a pipeline can wedge a follower (L7) and was
 // measured to gain nothing.

@@ -12,6 +12,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,7 +35,10 @@ type Authority struct {
 
 const (
 	authorityLife = 20 * 365 * 24 * time.Hour
-	nodeLife      = 5 * 365 * 24 * time.Hour
+	// nodeLife is short enough to matter when a node's key is lost, and long
+	// enough that a cluster may stand sealed, or unpowered, for months: a node
+	// renews its certificate when two thirds of it are over (RenewalTime).
+	nodeLife = 365 * 24 * time.Hour
 	// clockSlack lets a certificate be valid on nodes whose clocks are behind.
 	clockSlack = time.Hour
 )
@@ -45,7 +49,32 @@ var authorityKey = fsm.Key{byte(spaceAuthority), 1}
 
 // NodeName is the name in a node's certificate. Other nodes expect it, whatever
 // the node's address.
-func NodeName(nodeID string) string { return nodeID + ".node.conclave" }
+func NodeName(nodeID string) string { return nodeID + nodeSuffix }
+
+const nodeSuffix = ".node.conclave"
+
+// CertifiedNode returns the id of the one node that a certificate names; ok is
+// false when it names none, or several. Whether the certificate is genuine is
+// for the caller to have verified.
+func CertifiedNode(c *x509.Certificate) (nodeID string, ok bool) {
+	for _, name := range c.DNSNames {
+		id, isNode := strings.CutSuffix(name, nodeSuffix)
+		if !isNode {
+			continue
+		}
+		if nodeID != "" || id == "" {
+			return "", false
+		}
+		nodeID = id
+	}
+	return nodeID, nodeID != ""
+}
+
+// RenewalTime is when a node's certificate should be renewed: when two thirds of
+// its life are over, so that a third is left to find a node that can.
+func RenewalTime(c *x509.Certificate) time.Time {
+	return c.NotBefore.Add(c.NotAfter.Sub(c.NotBefore) / 3 * 2)
+}
 
 func newAuthority(rand io.Reader, cluster seal.ClusterID, now time.Time) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)
@@ -146,19 +175,44 @@ func NameHosts(template *x509.Certificate, addresses ...string) {
 // key: for its peers under its NodeName, for clients under the hosts of the
 // addresses that it is reached at.
 func (a *Authority) Sign(nodeID string, public crypto.PublicKey, addresses []string, now time.Time) ([]byte, error) {
-	serial, err := newSerial(a.rand)
-	if err != nil {
-		return nil, err
-	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: nodeID},
-		NotBefore: now.Add(-clockSlack), NotAfter: now.Add(nodeLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		DNSNames:    []string{NodeName(nodeID), "localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	NameHosts(template, addresses...)
+	return a.issue(nodeID, public, template, now)
+}
+
+// ErrNotIssued: a certificate to renew is none that this authority issued to a node.
+var ErrNotIssued = errors.New("the certificate was not issued to a node by this cluster")
+
+// Renew returns a certificate, in PEM, with the node and the key of an old one.
+// Its hosts are those of the addresses, or without any those of the old one: who
+// asks for another node's gets no name that it had not.
+func (a *Authority) Renew(old *x509.Certificate, addresses []string, now time.Time) ([]byte, error) {
+	nodeID, ok := CertifiedNode(old)
+	if !ok || old.CheckSignatureFrom(a.Certificate) != nil {
+		return nil, ErrNotIssued
+	}
+	if len(addresses) > 0 {
+		return a.Sign(nodeID, old.PublicKey, addresses, now)
+	}
+	return a.issue(nodeID, old.PublicKey, &x509.Certificate{DNSNames: old.DNSNames, IPAddresses: old.IPAddresses}, now)
+}
+
+// issue signs a certificate with the names of template.
+func (a *Authority) issue(nodeID string, public crypto.PublicKey, template *x509.Certificate, now time.Time) ([]byte, error) {
+	serial, err := newSerial(a.rand)
+	if err != nil {
+		return nil, err
+	}
+	template.SerialNumber, template.Subject = serial, pkix.Name{CommonName: nodeID}
+	template.NotBefore, template.NotAfter = now.Add(-clockSlack), now.Add(nodeLife)
+	if end := a.Certificate.NotAfter; template.NotAfter.After(end) {
+		template.NotAfter = end // nobody would trust it longer
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(a.rand, template, a.Certificate, public, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("signing the certificate of node %s: %w", nodeID, err)

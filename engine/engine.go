@@ -14,9 +14,10 @@ import (
 )
 
 // Tx is a transaction on one mount, at one index. Paths are relative to the
-// mount. Everything that was read is guarded: the commit fails, and the method
-// runs again on a newer view, when any of it has changed. So a method must have
-// no effect but through its Tx, and may run several times.
+// mount. Every record, head and version that was read is guarded: the commit
+// fails, and the method runs again on a newer view, when any of it has changed.
+// Names that Children listed are not. So a method must have no effect but through
+// its Tx, and may run several times. A transaction does not see what it staged.
 //
 // After an error of Tx a method returns that error, unchanged.
 type Tx interface {

@@ -91,6 +91,26 @@ type RaftConfig struct {
 	// PromoteAfter is how long a caught-up non-voter must be stable before it
 	// becomes a voter. Zero: 10 s.
 	PromoteAfter time.Duration
+
+	// CleanupDeadServers has the leader remove members that have not answered it
+	// for DeadServerThreshold. Off by default, as in Vault: a removed node does
+	// not come back by itself, so an outage that ends late would cost nodes that
+	// a restart would have brought back. Set it, and the next two, alike on all
+	// nodes; the leader's count.
+	CleanupDeadServers bool
+	// DeadServerThreshold is counted from the start of the leader's term at the
+	// earliest. Zero: 24 h. Negative: nobody is ever removed.
+	DeadServerThreshold time.Duration
+	// MinQuorum is how many voters the cleanup leaves at least. Zero: 3.
+	MinQuorum int
+}
+
+// deadAfter is the silence after which a member is removed; 0: never.
+func (c RaftConfig) deadAfter() time.Duration {
+	if !c.CleanupDeadServers || c.DeadServerThreshold < 0 {
+		return 0
+	}
+	return c.DeadServerThreshold
 }
 
 // A LogConfig says what is logged and how.
@@ -111,6 +131,8 @@ func (c *Config) Defaults() {
 	def(&c.Raft.SnapshotThreshold, 8192)
 	def(&c.Raft.SnapshotInterval, 30*time.Second)
 	def(&c.Raft.PromoteAfter, 10*time.Second)
+	def(&c.Raft.DeadServerThreshold, 24*time.Hour)
+	def(&c.Raft.MinQuorum, minQuorumLeast)
 	def(&c.Log.Level, "info")
 	def(&c.Log.Format, "text")
 	def(&c.ShutdownTimeout, 10*time.Second)
@@ -207,6 +229,10 @@ const (
 	heartbeatLeast    = 20 * time.Millisecond
 	// The library refuses shorter ones.
 	snapshotIntervalLeast = 5 * time.Millisecond
+	// Shorter, a restart of a machine would look like its death.
+	deadServerLeast = time.Minute
+	// With fewer voters the next failure stops the cluster.
+	minQuorumLeast = 3
 )
 
 func (c *Config) validateNumbers(wrong complaint) {
@@ -227,6 +253,12 @@ func (c *Config) validateNumbers(wrong complaint) {
 	}
 	if d := c.Raft.PromoteAfter; d < 0 {
 		wrong("raft.promote_after", "must not be negative, not %v", d)
+	}
+	if d := c.Raft.DeadServerThreshold; d >= 0 && d < deadServerLeast {
+		wrong("raft.dead_server_threshold", "must be %v or more, or 0 for never, not %v", deadServerLeast, d)
+	}
+	if n := c.Raft.MinQuorum; n < minQuorumLeast {
+		wrong("raft.min_quorum", "must be %d or more, not %d", minQuorumLeast, n)
 	}
 	if d := c.ShutdownTimeout; d < 0 {
 		wrong("shutdown_timeout", "must not be negative, not %v", d)

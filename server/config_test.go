@@ -38,22 +38,24 @@ func TestDefaultsKeepWhatIsSet(t *testing.T) {
 // Each wrong setting is named, with what is allowed.
 func TestValidateNamesTheSetting(t *testing.T) {
 	for key, spoil := range map[string]func(*Config){
-		"data_dir":               func(c *Config) { c.DataDir = "" },
-		"api.address":            func(c *Config) { c.API.Address = "nowhere" },
-		"peer.address":           func(c *Config) { c.Peer.Address = "127.0.0.1:99999" },
-		"gossip.advertise":       func(c *Config) { c.Gossip.Address = "0.0.0.0:8202" },
-		"peer.advertise":         func(c *Config) { c.Peer.Advertise = "0.0.0.0:8201" },
-		"api.tls_cert_file":      func(c *Config) { c.API.TLSKeyFile = "key.pem" },
-		"join.addresses":         func(c *Config) { c.Join.Addresses = []string{"host:0"} },
-		"join.token_file":        func(c *Config) { c.Join = JoinConfig{Addresses: []string{"h:1"}, Token: "t", TokenFile: "f"} },
-		"limits.max_value_bytes": func(c *Config) { c.Limits.MaxValueBytes = 1 << 30 },
-		"limits.max_path_bytes":  func(c *Config) { c.Limits.MaxPathBytes = -1 },
-		"limits.max_in_flight":   func(c *Config) { c.Limits.MaxInFlight = -1 },
-		"raft.heartbeat":         func(c *Config) { c.Raft.Heartbeat = time.Millisecond },
-		"raft.promote_after":     func(c *Config) { c.Raft.PromoteAfter = -1 },
-		"log.level":              func(c *Config) { c.Log.Level = "loud" },
-		"log.format":             func(c *Config) { c.Log.Format = "xml" },
-		"shutdown_timeout":       func(c *Config) { c.ShutdownTimeout = -1 },
+		"data_dir":                   func(c *Config) { c.DataDir = "" },
+		"api.address":                func(c *Config) { c.API.Address = "nowhere" },
+		"peer.address":               func(c *Config) { c.Peer.Address = "127.0.0.1:99999" },
+		"gossip.advertise":           func(c *Config) { c.Gossip.Address = "0.0.0.0:8202" },
+		"peer.advertise":             func(c *Config) { c.Peer.Advertise = "0.0.0.0:8201" },
+		"api.tls_cert_file":          func(c *Config) { c.API.TLSKeyFile = "key.pem" },
+		"join.addresses":             func(c *Config) { c.Join.Addresses = []string{"host:0"} },
+		"join.token_file":            func(c *Config) { c.Join = JoinConfig{Addresses: []string{"h:1"}, Token: "t", TokenFile: "f"} },
+		"limits.max_value_bytes":     func(c *Config) { c.Limits.MaxValueBytes = 1 << 30 },
+		"limits.max_path_bytes":      func(c *Config) { c.Limits.MaxPathBytes = -1 },
+		"limits.max_in_flight":       func(c *Config) { c.Limits.MaxInFlight = -1 },
+		"raft.heartbeat":             func(c *Config) { c.Raft.Heartbeat = time.Millisecond },
+		"raft.promote_after":         func(c *Config) { c.Raft.PromoteAfter = -1 },
+		"raft.dead_server_threshold": func(c *Config) { c.Raft.DeadServerThreshold = time.Second },
+		"raft.min_quorum":            func(c *Config) { c.Raft.MinQuorum = 2 },
+		"log.level":                  func(c *Config) { c.Log.Level = "loud" },
+		"log.format":                 func(c *Config) { c.Log.Format = "xml" },
+		"shutdown_timeout":           func(c *Config) { c.ShutdownTimeout = -1 },
 	} {
 		c := valid()
 		spoil(&c)
@@ -65,6 +67,20 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		}
 		if setting.Key != key {
 			t.Errorf("spoiling %s: the error names %s (%v)", key, setting.Key, err)
+		}
+	}
+}
+
+// Dead servers are removed only when that was asked for.
+func TestCleanupIsOffByDefault(t *testing.T) {
+	if c := valid(); c.Raft.deadAfter() != 0 {
+		t.Errorf("by default after %v", c.Raft.deadAfter())
+	}
+	for set, want := range map[time.Duration]time.Duration{0: 24 * time.Hour, time.Hour: time.Hour, -1: 0} {
+		c := Config{DataDir: "d", Raft: RaftConfig{CleanupDeadServers: true, DeadServerThreshold: set}}
+		c.Defaults()
+		if err := c.Validate(); err != nil || c.Raft.deadAfter() != want || c.Raft.MinQuorum != 3 {
+			t.Errorf("threshold %v: removed after %v, want %v; at least %d voters, %v", set, c.Raft.deadAfter(), want, c.Raft.MinQuorum, err)
 		}
 	}
 }

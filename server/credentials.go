@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -21,13 +22,17 @@ import (
 // the cluster's own certificate even where clients are shown another one.
 const joinServerName = "join.conclave"
 
-// credentials is what this node proves itself with. It changes once, when the
-// node becomes a member; connections made later use what is there then.
+// credentials is what this node proves itself with. It changes when the node
+// becomes a member, and when its certificate is renewed; connections made later
+// use what is there then. What was made before goes on: an old certificate is
+// not wrong before its end.
 type credentials struct {
 	custom *tls.Certificate // for clients, when the operator gave one
 
 	mu        sync.Mutex
-	own       *tls.Certificate
+	own       *tls.Certificate  // with Leaf set
+	standIn   *tls.Certificate  // for clients, in place of an own that has expired; or nil
+	root      *x509.Certificate // the authority; nil before the node is a member
 	authority *x509.CertPool
 	pem       []byte // what clients must trust
 }
@@ -44,8 +49,31 @@ func newCredentials(id *identity, cfg Config) (*credentials, error) {
 		c.custom = &custom
 	}
 	if id.member() {
-		return c, c.adopt(id)
+		if err := c.adopt(id); err != nil {
+			return nil, err
+		}
+		if time.Now().Before(c.own.Leaf.NotAfter) {
+			return c, nil
+		}
 	}
+	first, err := selfSigned(id, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if id.member() {
+		c.standIn = first
+	} else {
+		c.own = first
+	}
+	c.pem = encodeCertificate(first.Leaf.Raw)
+	return c, nil
+}
+
+// selfSigned is the certificate of a node that has none to show: it is not born
+// into a cluster yet, or it was down for so long that its own has expired. Then
+// clients must be able to reach it all the same, for once it is unsealed it can
+// renew its own. They trust it by its ca.pem, as they do a new one.
+func selfSigned(id *identity, cfg Config) (*tls.Certificate, error) {
 	key, err := id.key()
 	if err != nil {
 		return nil, err
@@ -54,9 +82,15 @@ func newCredentials(id *identity, cfg Config) (*credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.own = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	c.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return c, nil
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading the node's first certificate: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func encodeCertificate(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // adopt goes over to the certificate that the cluster's authority signed.
@@ -65,23 +99,65 @@ func (c *credentials) adopt(id *identity) error {
 	if err != nil {
 		return err
 	}
-	leaf, _ := pem.Decode(id.CertificatePEM)
-	root, _ := pem.Decode(id.AuthorityPEM)
-	if leaf == nil || root == nil {
-		return errors.New("reading the node's certificate: it is not PEM")
+	leaf, err := parseCertificate(id.CertificatePEM)
+	if err != nil {
+		return fmt.Errorf("reading the node's certificate: %w", err)
 	}
-	authority, err := x509.ParseCertificate(root.Bytes)
+	root, err := parseCertificate(id.AuthorityPEM)
 	if err != nil {
 		return fmt.Errorf("reading the authority's certificate: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The authority travels along: a joining node knows its hash only.
-	c.own = &tls.Certificate{Certificate: [][]byte{leaf.Bytes, root.Bytes}, PrivateKey: key}
-	c.authority = x509.NewCertPool()
-	c.authority.AddCert(authority)
-	c.pem = id.AuthorityPEM
+	c.show(leaf, root, key)
 	return nil
+}
+
+// show has connections from now on see leaf. The caller holds mu.
+func (c *credentials) show(leaf, root *x509.Certificate, key crypto.PrivateKey) {
+	// The authority travels along: a joining node knows its hash only.
+	c.own = &tls.Certificate{Certificate: [][]byte{leaf.Raw, root.Raw}, PrivateKey: key, Leaf: leaf}
+	c.root, c.authority, c.standIn = root, x509.NewCertPool(), nil
+	c.authority.AddCert(root)
+	c.pem = encodeCertificate(root.Raw)
+}
+
+// errCertificate: a certificate is not what this node can prove itself with.
+var errCertificate = errors.New("the certificate is not this node's")
+
+// renewed checks a new certificate of this node against the one it has, and
+// goes over to it.
+func (c *credentials) renewed(leaf *x509.Certificate) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := sameNode(c.own.Leaf, leaf, c.root); err != nil {
+		return err
+	}
+	c.show(leaf, c.root, c.own.PrivateKey)
+	return nil
+}
+
+// sameNode refuses a certificate with another node or key than old, or of
+// another authority.
+func sameNode(old, leaf, root *x509.Certificate) error {
+	key, ok := old.PublicKey.(*ecdsa.PublicKey)
+	before, named := core.CertifiedNode(old)
+	now, namedNow := core.CertifiedNode(leaf)
+	if !ok || !key.Equal(leaf.PublicKey) || !named || !namedNow || before != now {
+		return errCertificate
+	}
+	if err := leaf.CheckSignatureFrom(root); err != nil {
+		return fmt.Errorf("%w: %w", errCertificate, err)
+	}
+	return nil
+}
+
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it is not PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 func (c *credentials) current() *tls.Certificate {
@@ -97,17 +173,42 @@ func (c *credentials) trusted() []byte {
 	return c.pem
 }
 
-// forClients is the configuration of the public listener.
+// forClients is the configuration of the public listener. Who asks for
+// joinServerName is a node: it is shown the cluster's own certificate, and may
+// show that it is a member by its own. Nobody else is asked for a certificate.
 func (c *credentials) forClients() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if c.custom != nil && h.ServerName != joinServerName {
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if h.ServerName == joinServerName {
+				return c.forNodes(), nil
+			}
+			return nil, nil // this very configuration
+		},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if c.custom != nil {
 				return c.custom, nil
 			}
-			return c.current(), nil
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.standIn != nil {
+				return c.standIn, nil
+			}
+			return c.own, nil
 		},
 	}
+}
+
+func (c *credentials) forNodes() *tls.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cfg := &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*c.own}, NextProtos: []string{"h2"},
+	}
+	if c.authority != nil { // without one the system's would vouch
+		cfg.ClientAuth, cfg.ClientCAs = tls.VerifyClientCertIfGiven, c.authority
+	}
+	return cfg
 }
 
 // forPeers is the configuration between members.

@@ -161,13 +161,15 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 	}
 	m.closeLater(m.log.Close)
 	m.log.SetRepair(m.fetchEntry)
-	if err := m.checkMemory(newest); err != nil {
+	if err := m.checkLog(ctx, snapshots, newest); err != nil {
 		return err
 	}
 	m.node, err = cluster.Start(ctx, cluster.Config{
 		ID: m.id.NodeID, Version: Version, Machine: m.machine, Log: m.log, Stable: m.log, Snapshots: snapshots,
 		Transport: m.transport, Addresses: m.peerAddress, Clock: cluster.SystemClock(), Rand: rand.Reader,
-		Logger: m.logger.With("part", "cluster"), Bootstrap: found, Fatal: fatal,
+		Logger: m.logger.With("part", "cluster"), Bootstrap: found,
+		Fatal:    func(reason error) { fatal(m.ended(reason)) },
+		Rumours:  rumours{m},
 		Voters:   []cluster.Peer{{ID: m.id.NodeID, Address: string(m.transport.LocalAddr())}},
 		Unsealed: func() bool { return !m.gate.Sealed() },
 
@@ -177,6 +179,8 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 		SnapshotRetain:    snapshotRetain,
 		PromoteStable:     m.cfg.Raft.PromoteAfter,
 		DutyInterval:      min(max(m.cfg.Raft.PromoteAfter, leastDuty), time.Second),
+		DeadAfter:         m.cfg.Raft.deadAfter(),
+		MinQuorum:         m.cfg.Raft.MinQuorum,
 	})
 	if err != nil {
 		return err
@@ -192,13 +196,17 @@ const leastDuty = 200 * time.Millisecond
 // snapshotRetain is how many snapshots a node keeps.
 const snapshotRetain = 2
 
-// checkMemory refuses to vote with a log that was lost or exchanged (L10).
-func (m *member) checkMemory(newestSnapshot func() (uint64, error)) error {
+// checkLog repairs the log (L11) and refuses to vote with one that was lost or
+// exchanged (L10).
+func (m *member) checkLog(ctx context.Context, snapshots raft.SnapshotStore, newestSnapshot func() (uint64, error)) error {
 	newest, err := newestSnapshot()
 	if err != nil {
 		return fmt.Errorf("listing snapshots: %w", err)
 	}
 	applied, _ := m.machine.Applied()
+	if err := m.mendLog(ctx, max(applied, newest), snapshots); err != nil {
+		return err
+	}
 	if err := m.log.CheckAgainst(applied, newest); err != nil {
 		if errors.Is(err, raftlog.ErrAmnesia) {
 			return &DataDirError{m.cfg.DataDir, "has lost part of its log: " + err.Error(), "remove this node from the cluster, empty the directory, and join again"}

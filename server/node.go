@@ -23,6 +23,7 @@ var Version = "0.1.0-dev"
 type Node struct {
 	cfg       Config
 	logger    *slog.Logger
+	repeats   *repeats // of logger
 	lock      *os.File
 	creds     *credentials
 	listeners listeners
@@ -33,6 +34,7 @@ type Node struct {
 	mu     sync.Mutex
 	id     *identity // guarded by mu; swapped whole
 	member *member   // guarded by mu; nil until the node belongs to a cluster
+	renew  *renewal  // guarded by mu; of member
 
 	fatal  chan error // capacity 1
 	served chan error // capacity 1: what ended the API
@@ -54,7 +56,9 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, logger: logger, fatal: make(chan error, 1), served: make(chan error, 1), closed: make(chan struct{})}
+	repeats := newRepeats(afterFunc)
+	logger = repeats.logger(logger)
+	n = &Node{cfg: cfg, logger: logger, repeats: repeats, fatal: make(chan error, 1), served: make(chan error, 1), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			if cerr := n.Close(); cerr != nil {
@@ -98,6 +102,9 @@ func (n *Node) openDataDir() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return &DataDirError{dir, fmt.Sprintf("cannot be created: %v", err), "check the path and who may write there"}
 	}
+	if err := keepPrivate(dir, n.logger); err != nil {
+		return err
+	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("locking data directory: %w", err)
@@ -111,8 +118,14 @@ func (n *Node) openDataDir() error {
 	} else if fast {
 		n.logger.Warn("the data directory lies on ext4 with fast_commit, under which the log can be damaged by a power cut; turn it off with tune2fs -O ^fast_commit")
 	}
-	n.id, err = loadIdentity(dir)
-	return err
+	if n.id, err = loadIdentity(dir); err != nil {
+		return err
+	}
+	if err := n.id.takeRenewed(dir); err != nil {
+		// The one in identity.json will do, or be renewed again.
+		n.logger.Warn("the renewed certificate of the data directory cannot be used", "file", certificateFile, "error", err)
+	}
+	return nil
 }
 
 // A PortError says which address cannot be listened on.
@@ -195,9 +208,10 @@ func (n *Node) openMember(ctx context.Context, id *identity, found bool) error {
 	if err != nil {
 		return err
 	}
+	r := n.startRenewal(m)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.id, n.member = id, m
+	n.id, n.member, n.renew = id, m, r
 	return nil
 }
 
@@ -258,6 +272,7 @@ func (n *Node) shutDown() error {
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())
 	}
+	n.repeats.close()
 	return errors.Join(errs...)
 }
 

@@ -16,7 +16,7 @@ import (
 func startNode(t *testing.T, cfg Config) *Node {
 	t.Helper()
 	if cfg.DataDir == "" {
-		cfg.DataDir = t.TempDir()
+		cfg.DataDir = filepath.Join(t.TempDir(), "data")
 	}
 	for _, l := range []*ListenConfig{&cfg.API.ListenConfig, &cfg.Peer, &cfg.Gossip} {
 		l.Address = "127.0.0.1:0"
@@ -73,7 +73,7 @@ func TestFoundJoinRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "data")
 	join := JoinConfig{Addresses: []string{first.APIAddress()}, Token: JoinToken(token.Token)}
 	second := startNode(t, Config{DataDir: dir, Join: join})
 	unseal(second)

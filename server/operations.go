@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -132,8 +133,19 @@ func (n *Node) Unseal(ctx context.Context, r *conclavev1.UnsealRequest) (*concla
 	}
 	if !resp.Sealed {
 		n.showSealed(ctx, m, false)
+		n.lookAtCertificate()
 	}
 	return resp, nil
+}
+
+// lookAtCertificate has the renewal make use of the keys that are there now.
+func (n *Node) lookAtCertificate() {
+	n.mu.Lock()
+	r := n.renew
+	n.mu.Unlock()
+	if r != nil {
+		r.lookNow()
+	}
 }
 
 // Seal implements grpc.Node. It works without a quorum.
@@ -174,14 +186,12 @@ func (n *Node) Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1
 	if err != nil {
 		return nil, err
 	}
-	answer, err := m.rooms.Admission.Admit(ctx, r)
+	answer, err := m.rooms.Admission.Admit(ctx, r, func() error { return m.addressFree(r.PeerAddress) })
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, admissionTime)
-	defer cancel()
-	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeAdd, ID: r.NodeId, Address: r.PeerAddress}); err != nil {
-		return nil, explainChange(err)
+	if err := m.change(ctx, cluster.Change{Kind: cluster.ChangeAdd, ID: r.NodeId, Address: r.PeerAddress}); err != nil {
+		return nil, err
 	}
 	for _, meta := range m.gossip.Members() {
 		answer.Members = append(answer.Members, &conclavev1.Member{Id: meta.ID, PeerAddress: meta.PeerAddress,
@@ -191,11 +201,56 @@ func (n *Node) Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1
 	return answer, nil
 }
 
+// addressFree refuses the peer address of a member: Raft would, but only after
+// the token is spent. It is the usual mistake when a node's directory was lost.
+func (m *member) addressFree(address string) error {
+	for _, other := range m.node.Members() {
+		if other.Address == address {
+			return refuse(conclavev1.Reason_REASON_CONFLICT, fmt.Sprintf("member %s has the peer address %s already", other.ID, address),
+				"if that node is gone for good, take it out with conclave operator remove "+other.ID+", and start this one again; or give this one another peer.address")
+		}
+	}
+	return nil
+}
+
+const (
+	// changeDoubt is how long an error is doubted that explainChange does not
+	// know. The library refuses a change that comes right behind another in
+	// words only, before this node has heard of that other; a little later the
+	// same change is made. It is safe to repeat: see cluster.Node.Change.
+	changeDoubt = 10 * time.Second
+	changePause = 50 * time.Millisecond
+)
+
+// change makes a change of the cluster, whoever leads. Its errors are explained.
+func (m *member) change(ctx context.Context, c cluster.Change) error {
+	ctx, cancel := context.WithTimeout(ctx, admissionTime)
+	defer cancel()
+	doubt := time.NewTimer(changeDoubt)
+	defer doubt.Stop()
+	for {
+		changed := m.node.Change(ctx, c)
+		err := explainChange(changed)
+		var known *core.Error
+		if err == nil || errors.As(err, &known) && !errors.Is(changed, cluster.ErrMembershipMoved) {
+			return err
+		}
+		m.logger.Info("a change of the cluster failed and is tried again", "error", err)
+		select {
+		case <-time.After(changePause):
+		case <-doubt.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // explainChange says why a change of membership failed.
 func explainChange(err error) error {
 	switch {
 	case errors.Is(err, cluster.ErrUnknownMember):
-		return refuse(conclavev1.Reason_REASON_NOT_FOUND, "no member has this id", "see conclave operator members")
+		return refuse(conclavev1.Reason_REASON_NOT_FOUND, "no member has this id", "see the members with 'conclave operator members'")
 	case errors.Is(err, cluster.ErrUnsafe):
 		return refuse(conclavev1.Reason_REASON_UNSAFE, "this would leave too few live voters for a quorum", "bring the other nodes back first, or add one")
 	case errors.Is(err, cluster.ErrNoTarget):
@@ -280,10 +335,8 @@ func (n *Node) RemoveMember(ctx context.Context, c core.Caller, id string) error
 	if id == "" {
 		return refuse(conclavev1.Reason_REASON_INVALID, "the id of a member is missing", "see conclave operator members")
 	}
-	ctx, cancel := context.WithTimeout(ctx, admissionTime)
-	defer cancel()
-	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeRemove, ID: id}); err != nil {
-		return explainChange(err)
+	if err := m.change(ctx, cluster.Change{Kind: cluster.ChangeRemove, ID: id}); err != nil {
+		return err
 	}
 	m.transport.CloseRemoved()
 	n.logger.Info("member removed", "node", id)
@@ -299,10 +352,8 @@ func (n *Node) TransferLeadership(ctx context.Context, c core.Caller, id string)
 	if err := m.rooms.Pipeline.Authorise(ctx, c, false); err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, admissionTime)
-	defer cancel()
-	if err := m.node.Change(ctx, cluster.Change{Kind: cluster.ChangeLeader, ID: id}); err != nil {
-		return "", explainChange(err)
+	if err := m.change(ctx, cluster.Change{Kind: cluster.ChangeLeader, ID: id}); err != nil {
+		return "", err
 	}
 	return m.node.Stats().Leader.ID, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -84,7 +85,7 @@ func valuesOf(prefix string, body *hcl.BodyContent, diagnostics *hcl.Diagnostics
 		if more.HasErrors() {
 			continue
 		}
-		text, err := textOf(value, s.list)
+		text, err := textOf(value, s)
 		if err != nil {
 			*diagnostics = append(*diagnostics, &hcl.Diagnostic{Severity: hcl.DiagError, Subject: attribute.Expr.Range().Ptr(),
 				Summary: s.key + " " + err.Error()})
@@ -96,13 +97,20 @@ func valuesOf(prefix string, body *hcl.BodyContent, diagnostics *hcl.Diagnostics
 }
 
 var (
-	errNotText = errors.New("must be a text or a number")
-	errNotList = errors.New(`must be a list of texts, such as ["HOST:PORT"]`)
+	errNotText  = errors.New("must be a text or a number")
+	errNotTruth = errors.New("must be true or false")
+	errNotList  = errors.New(`must be a list of texts, such as ["HOST:PORT"]`)
 )
 
 // textOf gives a value the form that flags and variables have.
-func textOf(v cty.Value, list bool) (string, error) {
-	if list {
+func textOf(v cty.Value, s setting) (string, error) {
+	if s.truth {
+		if v.IsNull() || v.Type() != cty.Bool {
+			return "", errNotTruth
+		}
+		return strconv.FormatBool(v.True()), nil
+	}
+	if s.list {
 		if v.IsNull() || !v.Type().IsTupleType() {
 			return "", errNotList
 		}

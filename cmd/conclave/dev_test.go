@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -114,15 +117,68 @@ func TestChildEnvironment(t *testing.T) {
 	}
 }
 
-func TestLastLines(t *testing.T) {
+// What is told of a node's end is what is not everyday, each thing once, and
+// what it was when it came last.
+func TestLastWords(t *testing.T) {
+	const at = "time=2026-01-01T00:00:00.000Z "
+	var log strings.Builder
+	for i := range 10 {
+		fmt.Fprintf(&log, at+"level=WARN msg=\"no heartbeat\" part=gossip try=%d\n", i)
+		log.WriteString(at + "level=INFO msg=served\n")
+	}
+	log.WriteString(at + "level=WARN msg=\"no heartbeat\" part=gossip try=10 repeated=90 within=10s\n")
+	log.WriteString(at + "level=WARN msg=\"failed to heartbeat to\" part=cluster part=raft peer=p\n")
+	log.WriteString(at + "level=ERROR msg=\"a \\\"disk\\\" failed\" n=1\n" + at + "level=DEBUG msg=x\n\n")
+	log.WriteString("error: running the node: it broke\nhint: Do something.\n")
+	want := []string{
+		at + "level=WARN msg=\"no heartbeat\" part=gossip try=10 within=10s (repeated 99 times)",
+		at + "level=ERROR msg=\"a \\\"disk\\\" failed\" n=1",
+		"error: running the node: it broke",
+		"hint: Do something.",
+	}
+	if d := cmp.Diff(want, lastWords([]byte(log.String()))); d != "" {
+		t.Error(d)
+	}
+	if got := lastWords([]byte(at + "level=INFO msg=served\n")); len(got) != 0 {
+		t.Errorf("a quiet log says %q", got)
+	}
+	if got := lastWords([]byte(strings.Repeat("a\nb\nc\nd\ne\nf\ng\nh\n", 3))); len(got) != logTailLines || got[5] != "h (repeated 2 times)" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Only the end of a long log is read, from a line's beginning.
+func TestLastBytes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	if got := lastLines(path, 2); got != "" {
+	if got := lastBytes(path); got != nil {
 		t.Errorf("no file: %q", got)
 	}
-	if err := os.WriteFile(path, []byte("a\nb\nc\n"), 0o600); err != nil {
-		t.Fatal(err)
+	line := strings.Repeat("x", 99) + "\n"
+	for _, lines := range []int{1, 10_000} {
+		if err := os.WriteFile(path, []byte(strings.Repeat(line, lines)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := string(lastBytes(path))
+		if len(got) == 0 || len(got) > logTailBytes || len(got)%len(line) != 0 {
+			t.Errorf("%d lines: %d bytes", lines, len(got))
+		}
 	}
-	if got := lastLines(path, 2); got != "b\nc" {
-		t.Errorf("got %q", got)
+}
+
+// The logs of several nodes come out line by line, each with its node's name.
+func TestNamedLines(t *testing.T) {
+	var out bytes.Buffer
+	shared := &oneAtATime{to: &out}
+	a, b := &namedLines{name: "node-1", to: shared}, &namedLines{name: "node-2", to: shared}
+	for _, step := range []struct {
+		w    *namedLines
+		text string
+	}{{a, "one\ntw"}, {b, "x"}, {a, "o\n"}, {b, "y\nz\n"}, {a, "never ended"}} {
+		if n, err := step.w.Write([]byte(step.text)); err != nil || n != len(step.text) {
+			t.Errorf("writing %q: %d, %v", step.text, n, err)
+		}
+	}
+	if want := "node-1: one\nnode-1: two\nnode-2: xy\nnode-2: z\n"; out.String() != want {
+		t.Errorf("got %q, want %q", &out, want)
 	}
 }

@@ -47,10 +47,10 @@ func newDevCluster(inv *invocation, r devRequest, home *devHome) (*devCluster, e
 	}
 	d := &devCluster{inv: inv, home: home, launcher: newLauncher(), died: make(chan *devNode, len(ports))}
 	if r.verbose {
-		d.logs = inv.err
+		d.logs = &oneAtATime{to: inv.err}
 	}
 	for i, p := range ports {
-		d.nodes = append(d.nodes, newDevNode(home.dir, i, p))
+		d.nodes = append(d.nodes, newDevNode(home, i, p))
 	}
 	return d, nil
 }

@@ -70,7 +70,7 @@ func (h *devHome) read() error {
 		return usageError("Name another --dir, or remove this one.", "%s is damaged", filepath.Join(h.dir, devStateFile))
 	}
 	if h.state.Format > devFormat {
-		return usageError("Use the newer conclave that made it.", "%s has format %d, and this conclave knows only %d", h.dir, h.state.Format, devFormat)
+		return usageError("Use the newer version that made it.", "%s has format %d, and this version knows only %d", h.dir, h.state.Format, devFormat)
 	}
 	h.known = true
 	return nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,7 @@ type devNode struct {
 	ports   devPorts
 	dataDir string
 	logPath string
+	logKept bool // the log outlives us
 
 	log     *os.File
 	process *exec.Cmd     // nil until started
@@ -33,11 +33,11 @@ type devNode struct {
 	exitErr error
 }
 
-func newDevNode(dir string, index int, ports devPorts) *devNode {
+func newDevNode(home *devHome, index int, ports devPorts) *devNode {
 	name := fmt.Sprintf("node-%d", index+1)
 	return &devNode{
 		name: name, ports: ports,
-		dataDir: filepath.Join(dir, name, "data"), logPath: filepath.Join(dir, name, "log"),
+		dataDir: filepath.Join(home.dir, name, "data"), logPath: filepath.Join(home.dir, name, "log"), logKept: !home.temporary,
 		exited: make(chan struct{}),
 	}
 }
@@ -103,7 +103,7 @@ func (n *devNode) start(l *launcher, joinAddress, joinToken string, alsoTo io.Wr
 	cmd.Env = childEnvironment(os.Environ(), joinToken)
 	cmd.Stdout, cmd.Stderr = n.log, n.log
 	if alsoTo != nil {
-		both := io.MultiWriter(n.log, alsoTo)
+		both := io.MultiWriter(n.log, &namedLines{name: n.name, to: alsoTo})
 		cmd.Stdout, cmd.Stderr = both, both
 		cmd.WaitDelay = time.Second
 	}
@@ -168,38 +168,18 @@ func (n *devNode) stop() error {
 	return devFailure("stopping "+n.name, errors.New("the process does not end"), fmt.Sprintf("Look at process %d.", n.process.Process.Pid))
 }
 
-// failure tells what became of a node, with the end of its log.
+// failure tells what became of a node, with what its log says of that.
 func (n *devNode) failure(what string) error {
 	text := n.name + " " + what
 	if !n.running() && n.exitErr != nil {
 		text += " (" + n.exitErr.Error() + ")"
 	}
-	if lines := lastLines(n.logPath, 12); lines != "" {
-		text += "; its log ends with:\n" + lines
+	if told := lastWords(lastBytes(n.logPath)); len(told) > 0 {
+		text += "; its log ends with:\n" + strings.Join(told, "\n")
 	}
-	return &failure{exitServer, errors.New(text), ""}
-}
-
-// logTailBytes is enough for the last lines of a log.
-const logTailBytes = 16 << 10
-
-// lastLines returns the end of a file, or nothing when it cannot be read: it
-// only adds to an error that is being told already.
-func lastLines(path string, lines int) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
+	hint := "With --dir DIR the logs of the nodes are kept; with --verbose they are shown."
+	if n.logKept {
+		hint = "Its whole log is " + n.logPath + "."
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > logTailBytes {
-		if _, err := f.Seek(-logTailBytes, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	tail, err := io.ReadAll(f)
-	if err != nil {
-		return ""
-	}
-	all := bytes.Split(bytes.TrimRight(tail, "\n"), []byte("\n"))
-	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+	return &failure{exitServer, errors.New(text), hint}
 }

@@ -87,7 +87,7 @@ func hint(err error) string {
 	}{
 		{client.ErrUnauthenticated, "Set CONCLAVE_TOKEN, or name a file with --token-file."},
 		{client.ErrDenied, "Use a token that permits this."},
-		{client.ErrNotFound, "See what exists with 'conclave kv list' or 'conclave lease list'."},
+		{client.ErrNotFound, "See what is there: 'conclave kv list', 'conclave lease list', 'conclave operator members'."},
 		{client.ErrConflict, "Read the present state, then decide again."},
 		{client.ErrSealed, "Unseal the node with 'conclave operator unseal' (or 'conclave operator init' when it is new)."},
 		{client.ErrNoLeader, "Check with 'conclave status' on each node that a majority of them runs."},
@@ -115,7 +115,7 @@ type errorView struct {
 // reportError tells an error on standard error. A failing standard error has
 // nobody left to tell.
 func reportError(w io.Writer, err error, asJSON bool) {
-	view := errorView{Message: err.Error(), Hint: hint(err), ExitCode: exitCode(err)}
+	view := errorView{Message: err.Error(), Hint: sentence(hint(err)), ExitCode: exitCode(err)}
 	if e := client.AsError(err); e != nil {
 		view.Reason, view.Outcome = string(e.Reason), string(e.Outcome)
 		view.CurrentVersion, view.ShareIndex = e.CurrentVersion, e.ShareIndex
@@ -131,14 +131,14 @@ func reportError(w io.Writer, err error, asJSON bool) {
 	}
 	fmt.Fprintf(w, "error: %s\n", indented(view.Message))
 	if view.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", indented(sentence(view.Hint)))
+		fmt.Fprintf(w, "hint: %s\n", indented(view.Hint))
 	}
 }
 
 // sentence begins a hint of the server, which is lower case like its errors, as
 // ours begin; what is a command stays as it is typed.
 func sentence(s string) string {
-	if strings.HasPrefix(s, "conclave ") {
+	if s == "" || strings.HasPrefix(s, "conclave ") || strings.HasPrefix(s, "Usage: ") {
 		return s
 	}
 	first, size := utf8.DecodeRuneInString(s)

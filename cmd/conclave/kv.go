@@ -16,11 +16,13 @@ import (
 )
 
 func kvCommand(inv *invocation) *cobra.Command {
-	return group("kv", "Read and write secrets", "Read and write secrets and their versions.",
+	cmd := group("kv", "Read and write secrets", "Read and write secrets and their versions.",
 		kvPut(inv), kvGet(inv), kvList(inv),
 		kvDelete(inv), kvUndelete(inv), kvDestroy(inv), kvRollback(inv),
 		kvMetadata(inv),
 	)
+	completeNames(cmd, inv.offering(secretNames))
+	return cmd
 }
 
 func kvPut(inv *invocation) *cobra.Command {
@@ -39,8 +41,8 @@ func kvPut(inv *invocation) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if ttl < 0 {
-				return usageError("", "--ttl %v is negative", ttl)
+			if changed(cmd, "ttl") && ttl <= 0 {
+				return usageError("Leave --ttl out for a version that does not expire.", "--ttl %v is not positive", ttl)
 			}
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				written, err := c.Secrets.Put(ctx, args[0], data, client.PutOptions{CAS: o.check(cmd), TTL: ttl, WriteOptions: o.options()})
@@ -142,6 +144,9 @@ func kvGet(inv *invocation) *cobra.Command {
 
 With --field only that value is printed, byte for byte; a line end is added
 only on a terminal.`,
+		Example: `  conclave kv get app/db
+  conclave kv get app/db --field password
+  conclave kv get app/db --version 2 --format json`,
 		Args: exactArgs("PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("version") && version == 0 {
@@ -222,7 +227,9 @@ func kvList(inv *invocation) *cobra.Command {
 		Use:   "list [PATH]",
 		Short: "List the names in a directory",
 		Long:  "List the names in a directory, the root without PATH. A trailing slash marks a directory.",
-		Args:  atMostOne,
+		Example: `  conclave kv list
+  conclave kv list app`,
+		Args: atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := strings.Join(args, "")
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {

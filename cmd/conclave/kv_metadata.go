@@ -50,7 +50,9 @@ func kvMetadataGet(inv *invocation) *cobra.Command {
 	return &cobra.Command{
 		Use:   "get PATH",
 		Short: "Show versions and settings of a secret",
-		Args:  exactArgs("PATH"),
+		Example: `  conclave kv metadata get app/db
+  conclave kv metadata get app/db --format json`,
+		Args: exactArgs("PATH"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				m, err := c.Secrets.GetMetadata(ctx, args[0], client.Consistency{})
@@ -97,7 +99,10 @@ func kvMetadataPut(inv *invocation) *cobra.Command {
 		Use:   "put PATH",
 		Short: "Change the settings of a secret",
 		Long:  "Change the settings of a secret, which need not exist yet. What is not named stays.",
-		Args:  exactArgs("PATH"),
+		Example: `  conclave kv metadata put app/db --max-versions 20 --cas-required
+  conclave kv metadata put app/db --delete-version-after 720h
+  conclave kv metadata put app/db --custom owner=team-a --custom ticket=1234`,
+		Args: exactArgs("PATH"),
 	}
 	o.add(cmd)
 	f := cmd.Flags()
@@ -161,9 +166,10 @@ func parseCustom(pairs []string, clear bool) (map[string]string, error) {
 func kvMetadataDelete(inv *invocation) *cobra.Command {
 	var o writeFlags
 	cmd := &cobra.Command{
-		Use:   "delete PATH",
-		Short: "Remove a secret with all its versions, for good",
-		Args:  exactArgs("PATH"),
+		Use:     "delete PATH",
+		Short:   "Remove a secret with all its versions, for good",
+		Example: `  conclave kv metadata delete app/db`,
+		Args:    exactArgs("PATH"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				index, err := c.Secrets.DeleteMetadata(ctx, args[0], o.options())

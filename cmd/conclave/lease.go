@@ -14,8 +14,10 @@ import (
 )
 
 func leaseCommand(inv *invocation) *cobra.Command {
-	return group("lease", "Grant, renew and end leases", "Grant, renew and end leases.",
+	cmd := group("lease", "Grant, renew and end leases", "Grant, renew and end leases.",
 		leaseGrant(inv), leaseRenew(inv), leaseRevoke(inv), leaseLookup(inv), leaseList(inv))
+	completeNames(cmd, inv.offering(leaseNames))
+	return cmd
 }
 
 // leaseView is a lease in JSON and YAML.
@@ -57,7 +59,9 @@ func leaseGrant(inv *invocation) *cobra.Command {
 		Use:   "grant PREFIX [FIELD...]",
 		Short: "Grant a lease under a prefix",
 		Long:  "Grant a lease under a prefix. It ends by itself unless it is renewed.\n\n" + fieldsHelp,
-		Args:  atLeast("PREFIX"),
+		Example: `  conclave lease grant jobs/nightly --ttl 10m
+  conclave lease grant jobs/nightly --ttl 10m --max-ttl 24h host=db1`,
+		Args: atLeast("PREFIX"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if request.TTL <= 0 || request.MaxTTL < 0 {
 				return usageError("Use durations such as --ttl 10m --max-ttl 24h.", "a lease needs a positive --ttl and no negative --max-ttl")
@@ -89,7 +93,9 @@ func leaseRenew(inv *invocation) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "renew ID",
 		Short: "Move the end of a lease",
-		Args:  exactArgs("ID"),
+		Example: `  conclave lease renew jobs/nightly/dqkrexe2hnqpvvoucnjo2rp4
+  conclave lease renew jobs/nightly/dqkrexe2hnqpvvoucnjo2rp4 --ttl 30m`,
+		Args: exactArgs("ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if ttl < 0 {
 				return usageError("", "--ttl %v is negative", ttl)
@@ -115,7 +121,9 @@ func leaseRevoke(inv *invocation) *cobra.Command {
 		Use:   "revoke ID",
 		Short: "End a lease and what it owns",
 		Long:  "End a lease and what it owns; with --prefix every lease under it.",
-		Args:  exactArgs("ID"),
+		Example: `  conclave lease revoke jobs/nightly/dqkrexe2hnqpvvoucnjo2rp4
+  conclave lease revoke --prefix jobs/nightly`,
+		Args: exactArgs("ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				revoke, what := c.Leases.Revoke, "revoked lease"
@@ -137,9 +145,10 @@ func leaseRevoke(inv *invocation) *cobra.Command {
 
 func leaseLookup(inv *invocation) *cobra.Command {
 	return &cobra.Command{
-		Use:   "lookup ID",
-		Short: "Show a lease with its data",
-		Args:  exactArgs("ID"),
+		Use:     "lookup ID",
+		Short:   "Show a lease with its data",
+		Example: `  conclave lease lookup jobs/nightly/dqkrexe2hnqpvvoucnjo2rp4`,
+		Args:    exactArgs("ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				lease, err := c.Leases.Lookup(ctx, args[0], client.Consistency{})
@@ -156,7 +165,9 @@ func leaseList(inv *invocation) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List leases under a prefix",
-		Args:  atMostOne,
+		Example: `  conclave lease list
+  conclave lease list jobs/nightly --format json`,
+		Args: atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				leases, index, err := allLeases(ctx, c, strings.Join(args, ""))

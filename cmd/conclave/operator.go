@@ -13,10 +13,12 @@ import (
 )
 
 func operatorCommand(inv *invocation) *cobra.Command {
-	return group("operator", "Initialise, unseal and run a cluster",
+	cmd := group("operator", "Initialise, unseal and run a cluster",
 		"Initialise, unseal and run a cluster. init, unseal and seal speak to ONE node:\nthe first of --address.",
 		operatorInit(inv), operatorUnseal(inv), operatorSeal(inv), operatorJoinToken(inv),
 		operatorMembers(inv), operatorRemove(inv), operatorTransfer(inv))
+	completeNames(cmd, inv.offering(nodeNames))
+	return cmd
 }
 
 func operatorInit(inv *invocation) *cobra.Command {
@@ -30,6 +32,9 @@ its shares, the cluster's authority and the root token.
 Shares and token are shown ONCE and exist nowhere on disk. Give each share to
 another custodian. With --age-recipient, once per share, each is encrypted to
 its custodian, who decrypts it with 'age -d'.`,
+		Example: `  conclave operator init
+  conclave operator init --shares 7 --threshold 4 --format json
+  conclave operator init --shares 1 --threshold 1 --age-recipient age1qwerty`,
 		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			if n := len(request.AgeRecipients); n != 0 && n != request.Shares {
@@ -91,7 +96,8 @@ func operatorSeal(inv *invocation) *cobra.Command {
 		Short: "Make one node forget its keys",
 		Long: `Make one node, the first of --address, forget its keys. It goes on to vote and
 replicate; it serves again after 'conclave operator unseal'.`,
-		Args: exactArgs(),
+		Example: `  conclave operator seal --address node2.example.org:8210`,
+		Args:    exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			return inv.withNode(func(ctx context.Context, c *client.Client) error {
 				if err := c.Operator.Seal(ctx); err != nil {
@@ -108,7 +114,9 @@ func operatorJoinToken(inv *invocation) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "join-token",
 		Short: "Make a token with which one new node can join once",
-		Args:  exactArgs(),
+		Example: `  conclave operator join-token
+  conclave operator join-token --ttl 10m --format json`,
+		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			if ttl <= 0 {
 				return usageError("Use a duration such as 1h.", "--ttl %v is not positive", ttl)
@@ -140,7 +148,9 @@ func operatorRemove(inv *invocation) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NODE-ID",
 		Short: "Take a node out of the cluster",
-		Args:  exactArgs("NODE-ID"),
+		Example: `  conclave operator members
+  conclave operator remove n4f275002e0d6`,
+		Args: exactArgs("NODE-ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				if err := c.Operator.RemoveMember(ctx, args[0]); err != nil {
@@ -157,7 +167,9 @@ func operatorTransfer(inv *invocation) *cobra.Command {
 		Use:   "transfer [NODE-ID]",
 		Short: "Hand leadership to another voter",
 		Long:  "Hand leadership to the named voter, or to the best candidate.",
-		Args:  atMostOne,
+		Example: `  conclave operator transfer
+  conclave operator transfer n4f275002e0d6`,
+		Args: atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				leader, err := c.Operator.TransferLeadership(ctx, strings.Join(args, ""))

@@ -43,7 +43,9 @@ func operatorMembers(inv *invocation) *cobra.Command {
 	return &cobra.Command{
 		Use:   "members",
 		Short: "List the nodes of the cluster",
-		Args:  exactArgs(),
+		Example: `  conclave operator members
+  conclave operator members --format json`,
+		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
 				members, index, err := c.Operator.Members(ctx)

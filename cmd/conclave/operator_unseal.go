@@ -29,6 +29,9 @@ whomever, the node is unsealed.
 On a terminal it asks for one share, without echo. Otherwise it reads standard
 input: one share per line, as many as there are. A share is never an argument,
 because arguments show in process lists and shell histories.`,
+		Example: `  conclave operator unseal
+  conclave operator unseal --address node2.example.org:8210
+  age -d my-share.age | conclave operator unseal`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError("Type it at the prompt or pipe it in. If that was a real share, clear it from your shell's history.",

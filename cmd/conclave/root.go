@@ -25,7 +25,8 @@ Exit codes: 0 ok, 1 usage, 2 server or network, 3 denied, 4 not found,
 func run(args []string, io streams) int {
 	root := newRoot(io)
 	root.SetArgs(longDashes(root, args))
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
+	err = advise(cmd, err)
 	var silent exitWith
 	if err != nil && !errors.As(err, &silent) {
 		reportError(io.err, err, wantsJSON(args))
@@ -51,7 +52,47 @@ func newRoot(io streams) *cobra.Command {
 	root.SetOut(io.out)
 	root.SetErr(io.err)
 	root.SetFlagErrorFunc(flagError)
+	addHelpAndCompletion(root)
+	completeArguments(root)
 	return root
+}
+
+// addHelpAndCompletion adds the library's commands, and has them refuse what
+// they do not know.
+func addHelpAndCompletion(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.RunE, cmd.Run = helpOn, nil
+		case "completion":
+			shells := group(cmd.Use, cmd.Short, cmd.Long)
+			cmd.Args, cmd.RunE = shells.Args, shells.RunE
+		}
+	}
+}
+
+// helpOn shows the help of the command named by args.
+func helpOn(help *cobra.Command, args []string) error {
+	cmd, rest, err := help.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		if cmd == nil {
+			cmd = help.Root()
+		}
+		return unknownCommand(cmd, firstOf(rest, args))
+	}
+	cmd.InitDefaultHelpFlag()
+	return cmd.Help()
+}
+
+func firstOf(lists ...[]string) string {
+	for _, list := range lists {
+		if len(list) > 0 {
+			return list[0]
+		}
+	}
+	return ""
 }
 
 // group is a command that only holds others. Without a subcommand it is a
@@ -74,80 +115,6 @@ func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 	cmd.DisableFlagsInUseLine = true
 	cmd.AddCommand(commands...)
 	return cmd
-}
-
-func unknownCommand(cmd *cobra.Command, name string) error {
-	what := "See '" + cmd.CommandPath() + " --help' for what there is."
-	if near := nearestCommands(cmd, name); len(near) > 0 {
-		what = "Did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return usageError(what, "unknown command %q for %q", name, cmd.CommandPath())
-}
-
-// farthest is the edit distance from which on a name is no typing mistake.
-const farthest = 3
-
-// nearestCommands returns the subcommands that are likest to name, quoted.
-func nearestCommands(cmd *cobra.Command, name string) []string {
-	var near []string
-	distance := farthest - 1
-	for _, sub := range cmd.Commands() {
-		if !sub.IsAvailableCommand() {
-			continue
-		}
-		d := editDistance(name, sub.Name())
-		if d < distance {
-			near = nil
-		}
-		if d <= distance {
-			near, distance = append(near, "'"+sub.CommandPath()+"'"), d
-		}
-	}
-	return near
-}
-
-// flagError turns a mistake in the flags into a usage error with a hint.
-func flagError(cmd *cobra.Command, err error) error {
-	see := "See '" + cmd.CommandPath() + " --help'."
-	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) {
-		name := unknown.GetSpecifiedName()
-		if near := nearestFlag(cmd, name); near != "" {
-			see = "Did you mean --" + near + "?"
-		}
-	}
-	return usageError(see, "%w", err)
-}
-
-func nearestFlag(cmd *cobra.Command, name string) string {
-	best, distance := "", farthest
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := editDistance(name, f.Name); d < distance {
-			best, distance = f.Name, d
-		}
-	})
-	return best
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }
 
 // exactArgs refuses a wrong number of arguments, with the usage as the hint.

@@ -87,7 +87,7 @@ func TestEditDistance(t *testing.T) {
 	for _, test := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"", "abc", 3}, {"gte", "get", 2}, {"kitten", "sitting", 3}, {"same", "same", 0}} {
+	}{{"", "", 0}, {"", "abc", 3}, {"gte", "get", 1}, {"get", "dev", 2}, {"ab", "ba", 1}, {"stauts", "status", 1}, {"kitten", "sitting", 3}, {"same", "same", 0}} {
 		if got := editDistance(test.a, test.b); got != test.want {
 			t.Errorf("%s, %s: %d, want %d", test.a, test.b, got, test.want)
 		}

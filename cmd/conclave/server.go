@@ -35,7 +35,10 @@ variable, a variable over the file, the file over the default.`,
 		if s.list {
 			cmd.Flags().StringSlice(s.flag(), nil, "`"+s.value+"`: "+s.usage)
 		} else {
-			cmd.Flags().Var(&settingText{kind: s.value}, s.flag(), s.usage)
+			f := cmd.Flags().VarPF(&settingText{kind: s.value}, s.flag(), "", s.usage)
+			if s.truth {
+				f.NoOptDefVal = "true"
+			}
 		}
 	}
 	complete(cmd, "log-level", "debug", "info", "warn", "error")

@@ -23,6 +23,7 @@ type setting struct {
 	noFile bool // not in a file
 	rename string
 	list   bool
+	truth  bool // true or false; the flag alone says true
 }
 
 func (s setting) flag() string {
@@ -58,6 +59,9 @@ var settings = []setting{
 	{key: "raft.snapshot_threshold", value: "N", usage: "entries between snapshots (default 8192)", set: setSnapshotThreshold},
 	{key: "raft.snapshot_interval", value: "DURATION", usage: "look this often whether a snapshot is due (default 30s)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.SnapshotInterval })},
 	{key: "raft.promote_after", value: "DURATION", usage: "a caught-up node is stable this long before it votes (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.Raft.PromoteAfter })},
+	{key: "raft.cleanup_dead_servers", truth: true, value: "BOOL", usage: "remove members that stay silent; set alike on all nodes (default false)", set: truth(func(c *server.Config) *bool { return &c.Raft.CleanupDeadServers })},
+	{key: "raft.dead_server_threshold", value: "DURATION", usage: "remove a member after this silence, 0 for never (default 24h)", set: setDeadServerThreshold},
+	{key: "raft.min_quorum", value: "N", usage: "voters that the cleanup leaves, 3 or more (default 3)", set: number(func(c *server.Config) *int { return &c.Raft.MinQuorum })},
 	{key: "log.level", value: "LEVEL", usage: "debug, info, warn or error (default info)", set: text(func(c *server.Config) *string { return &c.Log.Level })},
 	{key: "log.format", value: "FORMAT", usage: "text or json (default text)", set: text(func(c *server.Config) *string { return &c.Log.Format })},
 	{key: "shutdown_timeout", value: "DURATION", usage: "bound of a clean stop (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.ShutdownTimeout })},
@@ -87,6 +91,33 @@ func duration(field func(*server.Config) *time.Duration) func(*server.Config, st
 		*field(c) = d
 		return nil
 	}
+}
+
+func truth(field func(*server.Config) *bool) func(*server.Config, string) error {
+	return func(c *server.Config, v string) error {
+		switch v {
+		case "true":
+			*field(c) = true
+		case "false":
+			*field(c) = false
+		default:
+			return errors.New("must be true or false")
+		}
+		return nil
+	}
+}
+
+// setDeadServerThreshold takes 0 for never, which the zero value cannot say.
+func setDeadServerThreshold(c *server.Config, v string) error {
+	d, err := time.ParseDuration(v)
+	switch {
+	case err != nil || d < 0:
+		return errors.New(`must be a duration such as "24h", or 0 for never`)
+	case d == 0:
+		d = -1
+	}
+	c.Raft.DeadServerThreshold = d
+	return nil
 }
 
 func setSnapshotThreshold(c *server.Config, v string) error {

@@ -55,6 +55,8 @@ func statusCommand(inv *invocation) *cobra.Command {
 		Long: `Show the state of one node, the first of --address. It needs no token.
 
 Exit codes: 0 unsealed, 2 sealed or not initialised, 1 error.`,
+		Example: `  conclave status
+  conclave status --address node2.example.org:8210 --format json`,
 		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			err := inv.withNode(inv.showStatus)

@@ -29,7 +29,9 @@ func versionCommand(inv *invocation) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this binary",
-		Args:  exactArgs(),
+		Example: `  conclave version
+  conclave version --format json`,
+		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			view := struct {
 				Version  string `json:"version"`

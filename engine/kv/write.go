@@ -14,6 +14,9 @@ import (
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
+// marshal encodes what is staged: a method that runs again stages the same bytes.
+var marshal = proto.MarshalOptions{Deterministic: true}
+
 // Put writes a new version.
 func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse] {
 	return engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse]{
@@ -25,8 +28,11 @@ func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.P
 				return nil, err
 			}
 			ttl := r.Ttl.AsDuration()
-			if r.Ttl != nil && ttl <= 0 {
+			switch {
+			case r.Ttl != nil && ttl <= 0:
 				return nil, &engine.InvalidError{Why: "the ttl of a version must be above zero"}
+			case ttl > engine.MaxDuration:
+				return nil, &engine.InvalidError{Why: "the ttl of a version is above 100 years"}
 			}
 			n, err := e.append(tx, r.Path, r.Cas, func(engine.Path) ([]byte, error) { return value, nil }, ttl)
 			if err != nil {
@@ -120,7 +126,7 @@ func (e *Engine) encode(data map[string]*conclavev1.Field) ([]byte, error) {
 			return nil, &engine.InvalidError{Why: "a field has no value"}
 		}
 	}
-	value, err := proto.Marshal(&storev1.SecretData{Data: data})
+	value, err := marshal.Marshal(&storev1.SecretData{Data: data})
 	if err != nil {
 		return nil, &engine.InvalidError{Why: "the fields cannot be encoded"}
 	}
@@ -260,8 +266,11 @@ func (e *Engine) putMetadata(tx engine.Tx, r *conclavev1.PutMetadataRequest) err
 		s.CasRequired = *r.CasRequired
 	}
 	if r.DeleteVersionAfter != nil {
-		if r.DeleteVersionAfter.AsDuration() < 0 {
+		switch after := r.DeleteVersionAfter.AsDuration(); {
+		case after < 0:
 			return &engine.InvalidError{Why: "delete_version_after must not be negative"}
+		case after > engine.MaxDuration:
+			return &engine.InvalidError{Why: "delete_version_after is above 100 years"}
 		}
 		s.DeleteVersionAfter = r.DeleteVersionAfter
 	}
@@ -288,7 +297,7 @@ func (e *Engine) putMetadata(tx engine.Tx, r *conclavev1.PutMetadataRequest) err
 	if err := tx.SetLimits(p, keep); err != nil {
 		return err
 	}
-	raw, err := proto.Marshal(s)
+	raw, err := marshal.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("encoding the settings of a secret: %w", err)
 	}

@@ -50,18 +50,18 @@ func TestBadJoin(t *testing.T) {
 		name, token, join string
 		says              []string
 	}{
-		{"used", used, c.Nodes[0].API, []string{"used already, or has expired"}},
-		{"expired", short, c.Nodes[0].API, []string{"expired"}},
+		{"used", used, c.Nodes[0].API, []string{"used already, by node n", "at 20", "conclave operator remove", "!expired"}},
+		{"expired", short, c.Nodes[0].API, []string{"has expired at 20", "conclave operator join-token", "!used already"}},
 		{"foreign", token(other, time.Hour), c.Nodes[0].API, []string{"does not belong to the cluster of the join token"}},
 		{"foreign, the other way", token(c, time.Hour), other.Nodes[0].API, []string{"does not belong to the cluster of the join token"}},
-		{"garbled", string(garbled), c.Nodes[0].API, []string{"join token"}},
+		{"garbled", string(garbled), c.Nodes[0].API, []string{"not known", "conclave operator join-token"}},
 		{"cut off", used[:30], c.Nodes[0].API, []string{"garbled or cut off"}},
 		{"none", "", c.Nodes[0].API, []string{"there is no join token"}},
 		{"nobody there", token(c, time.Hour), "127.0.0.1:1", []string{"127.0.0.1:1", "refused"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			sh := shell{t: t, env: []string{"CONCLAVE_JOIN_TOKEN=" + test.token}}
-			got := sh.serve(t.TempDir(), "--join", test.join)
+			got := sh.serve(newDir(t), "--join", test.join)
 			got.wants(t, 2, test.says...)
 			if test.token != "" && strings.Contains(got.err, test.token) {
 				t.Error("the token is shown")
@@ -74,10 +74,13 @@ func TestBadJoin(t *testing.T) {
 	}
 }
 
+// newDir is a directory that is yet to be made, whatever the umask.
+func newDir(t *testing.T) string { return filepath.Join(t.TempDir(), "data") }
+
 // spend lets a node join with a token, and ends it.
 func spend(t *testing.T, c *testprocess.Cluster, token string) {
 	t.Helper()
-	cmd := exec.Command(binary, "server", "--data-dir", t.TempDir(), "--join", c.Nodes[0].API,
+	cmd := exec.Command(binary, "server", "--data-dir", newDir(t), "--join", c.Nodes[0].API,
 		"--api-address", "127.0.0.1:0", "--peer-address", "127.0.0.1:0", "--gossip-address", "127.0.0.1:0")
 	cmd.Env = append(withoutSettings(os.Environ()), "CONCLAVE_JOIN_TOKEN="+token)
 	if err := cmd.Start(); err != nil {
@@ -118,12 +121,12 @@ func TestBadPlace(t *testing.T) {
 		says []string
 	}{
 		{"directory in use", func() said { return sh.serve(n.DataDir) }, []string{n.DataDir, "in use"}},
-		{"API port in use", func() said { return sh.serve(t.TempDir(), "--api-address", n.API) }, []string{n.API, "address already in use", "api.address"}},
-		{"peer port in use", func() said { return sh.serve(t.TempDir(), "--peer-address", n.Peer) }, []string{n.Peer, "address already in use", "peer.address"}},
-		{"gossip port in use", func() said { return sh.serve(t.TempDir(), "--gossip-address", n.Gossip) }, []string{n.Gossip, "address already in use", "gossip.address"}},
-		{"gossip UDP port in use", func() said { return sh.serve(t.TempDir(), "--gossip-address", udp.LocalAddr().String()) },
+		{"API port in use", func() said { return sh.serve(newDir(t), "--api-address", n.API) }, []string{n.API, "address already in use", "api.address"}},
+		{"peer port in use", func() said { return sh.serve(newDir(t), "--peer-address", n.Peer) }, []string{n.Peer, "address already in use", "peer.address"}},
+		{"gossip port in use", func() said { return sh.serve(newDir(t), "--gossip-address", n.Gossip) }, []string{n.Gossip, "address already in use", "gossip.address"}},
+		{"gossip UDP port in use", func() said { return sh.serve(newDir(t), "--gossip-address", udp.LocalAddr().String()) },
 			[]string{udp.LocalAddr().String(), "address already in use", "gossip.address"}},
-		{"an address of another machine", func() said { return sh.serve(t.TempDir(), "--api-address", "192.0.2.1:8210") }, []string{"192.0.2.1:8210", "api.address"}},
+		{"an address of another machine", func() said { return sh.serve(newDir(t), "--api-address", "192.0.2.1:8210") }, []string{"192.0.2.1:8210", "api.address"}},
 		{"a file as directory", func() said { return sh.serve(file) }, []string{file}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -133,7 +136,7 @@ func TestBadPlace(t *testing.T) {
 	}
 	t.Run("a certificate that is none", func(t *testing.T) {
 		sh.t = t
-		sh.serve(t.TempDir(), "--api-tls-cert-file", file, "--api-tls-key-file", file).wants(t, 1, "api.tls_cert_file")
+		sh.serve(newDir(t), "--api-tls-cert-file", file, "--api-tls-key-file", file).wants(t, 1, "api.tls_cert_file")
 	})
 	wantValueOf(t, c)
 }
@@ -185,6 +188,11 @@ func TestForeignData(t *testing.T) {
 		{"identity of another cluster", take("identity.json"), []string{"another cluster"}},
 		{"state of another cluster", take("state"), []string{"another cluster"}},
 		{"log of another cluster", take("raft"), []string{"another cluster"}},
+		{"a rotten owner of the state", rotOwner("state"), []string{"damaged file state/owner", "remove that one file", "!another cluster"}},
+		{"a rotten owner of the log", rotOwner("raft"), []string{"damaged file raft/owner", "remove that one file", "!another cluster"}},
+		{"a directory that others can write to", func(t *testing.T, dir string) { chmod(t, dir, 0o770) }, []string{"can be written to by others", "chmod 700"}},
+		{"a key that others can write to", func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "identity.json"), 0o666) },
+			[]string{"can be written to by others", "chmod 600", "identity.json"}},
 		{"log and snapshots gone", func(t *testing.T, dir string) { remove("raft")(t, dir); remove("snapshots")(t, dir) }, []string{"lost part of its log"}},
 		{"state store of a newer format", newerPebble, []string{"state"}},
 		{"log of a newer format", newerBolt, []string{"log"}},
@@ -194,6 +202,7 @@ func TestForeignData(t *testing.T) {
 			if err := copyTree(mine, dir); err != nil {
 				t.Fatal(err)
 			}
+			chmod(t, dir, 0o700)
 			test.bend(t, dir)
 			shell{t: t}.serve(dir).wants(t, 2, append(test.says, dir)...)
 		})
@@ -202,6 +211,55 @@ func TestForeignData(t *testing.T) {
 		revive(t, c.Nodes[0])
 		wantValue(t, clientOf(t, c), "kept", "v")
 	})
+}
+
+func chmod(t *testing.T, path string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rotOwner flips a bit in the file that says whose a directory is.
+func rotOwner(name string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		path := filepath.Join(dir, name, "owner")
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[3] ^= 1
+		overwrite(t, path, string(raw))
+	}
+}
+
+// A directory that others could only read is closed to them, with a line in the
+// log, and used.
+func TestLooseDirectory(t *testing.T) {
+	c := startCluster(t, testprocess.Options{Nodes: 1})
+	n := c.Nodes[0]
+	mustPut(t, clientOf(t, c), "kept", "v")
+	if err := n.Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(n.DataDir, "identity.json")
+	chmod(t, n.DataDir, 0o755)
+	chmod(t, key, 0o644)
+	revive(t, n)
+	wantValue(t, clientOf(t, c), "kept", "v")
+	for path, want := range map[string]fs.FileMode{n.DataDir: 0o700, key: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v, want mode %v", path, info, err, want)
+		}
+	}
+	log, err := os.ReadFile(n.LogFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := bytes.Count(log, []byte("closed to them now")); got != 2 {
+		t.Errorf("the log says %d times that something was closed, want 2", got)
+	}
 }
 
 // editIdentity sets one field of the identity file.

@@ -57,50 +57,79 @@ func TestDevEnds(t *testing.T) {
 type devRun struct {
 	cmd  *exec.Cmd
 	tmp  string
+	out  growing
+	errs growing
+
+	ended chan struct{} // closed when the process has ended; err is set then
+	err   error
+}
+
+// growing is what a process has written so far.
+type growing struct {
 	mu   sync.Mutex
-	out  bytes.Buffer // guarded by mu
-	errs bytes.Buffer
+	text bytes.Buffer // guarded by mu
 }
 
-// Write takes its standard output.
-func (d *devRun) Write(p []byte) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.out.Write(p)
+func (g *growing) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.Write(p)
 }
 
-func (d *devRun) shown() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.out.String()
+func (g *growing) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.String()
 }
 
 // startDev runs "dev" in a process group of its own and waits until it is up.
 func startDev(t *testing.T, tmp string) *devRun {
 	t.Helper()
-	d := &devRun{tmp: tmp}
+	d := &devRun{tmp: tmp, ended: make(chan struct{})}
 	d.cmd = exec.Command(binary, "dev", "--port", "0")
 	d.cmd.Env = append(withoutSettings(os.Environ()), "TMPDIR="+tmp)
-	d.cmd.Stdout, d.cmd.Stderr = d, &d.errs
+	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.errs
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	begun := time.Now()
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		d.err = d.cmd.Wait()
+		close(d.ended)
+	}()
 	t.Cleanup(func() {
-		if d.cmd.ProcessState == nil {
-			_ = d.cmd.Process.Kill() // the test has failed already
-			_ = d.cmd.Wait()
-		}
+		_ = d.cmd.Process.Kill() // it has ended, or the test has failed already
+		<-d.ended
 	})
-	eventually(t, "the development cluster comes up", func(context.Context) error {
-		if !strings.Contains(d.shown(), "Ctrl-C stops it") {
-			return errors.New("not yet")
+	for up := within(t, patience); !strings.Contains(d.out.String(), "Ctrl-C stops it"); {
+		select {
+		case <-d.ended:
+			t.Fatalf("the development cluster ended instead of coming up: %v\n%s%s", d.err, &d.out, &d.errs)
+		case <-up.Done():
+			t.Fatalf("the development cluster does not come up:\n%s%s%s", &d.out, &d.errs, d.logs())
+		case <-time.After(30 * time.Millisecond):
 		}
-		return nil
-	})
+	}
 	t.Logf("up after %v", time.Since(begun).Round(10*time.Millisecond))
 	return d
+}
+
+// logs returns the ends of the nodes' logs.
+func (d *devRun) logs() string {
+	files, err := filepath.Glob(filepath.Join(d.tmp, "*", "*", "log"))
+	if err != nil {
+		return err.Error()
+	}
+	var all strings.Builder
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			raw = []byte(err.Error())
+		}
+		fmt.Fprintf(&all, "--- %s\n%s\n", file, raw[max(0, len(raw)-4000):])
+	}
+	return all.String()
 }
 
 func (d *devRun) signal(t *testing.T, pid int, s syscall.Signal) {
@@ -110,13 +139,20 @@ func (d *devRun) signal(t *testing.T, pid int, s syscall.Signal) {
 	}
 }
 
+// wait waits for its end. Whoever starts "dev" and has ended it must not wait
+// forever for it.
 func (d *devRun) wait(t *testing.T) said {
 	t.Helper()
-	var ended *exec.ExitError
-	if err := d.cmd.Wait(); err != nil && !errors.As(err, &ended) {
-		t.Fatal(err)
+	select {
+	case <-d.ended:
+	case <-within(t, patience).Done():
+		t.Fatalf("conclave dev does not end:\n%s%s", &d.out, &d.errs)
 	}
-	return said{d.cmd.ProcessState.ExitCode(), d.shown(), d.errs.String()}
+	var ended *exec.ExitError
+	if d.err != nil && !errors.As(d.err, &ended) {
+		t.Fatal(d.err)
+	}
+	return said{d.cmd.ProcessState.ExitCode(), d.out.String(), d.errs.String()}
 }
 
 // nodes are the process ids of its children.

@@ -145,7 +145,7 @@ func (s *Store) checkDeleted(min, max uint64) error {
 	if err != nil {
 		return err
 	}
-	if (first >= min && first <= max) || (last >= min && last <= max) {
+	if last != 0 && (first >= min && first <= max || last >= min && last <= max) { // 0 to 0 is an empty log
 		return fmt.Errorf("the log still spans %d to %d: %w", first, last, ErrRotten)
 	}
 	return nil

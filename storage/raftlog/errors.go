@@ -9,7 +9,7 @@ import (
 
 var (
 	// ErrFailed is wrapped by every error that a [Store] returns after its first
-	// write, fsync, integrity or stall error. The outcome of the call that met
+	// write, fsync or integrity error. The outcome of the call that met
 	// the error is unknown: the bytes may be on disk. The process should end.
 	ErrFailed = errors.New("raft log has failed and takes no further call")
 

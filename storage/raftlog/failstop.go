@@ -1,11 +1,8 @@
 package raftlog
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
-// write runs f as the only writer, under the watchdog. Whatever error f returns
+// write runs f as the only writer. Whatever error f returns
 // fails the Store: an fsync that failed may have dropped the dirty pages, so
 // trying again would report a success that is none (L8 in cluster/DESIGN.md).
 func (s *Store) write(op string, f func() error) error {
@@ -18,14 +15,11 @@ func (s *Store) write(op string, f func() error) error {
 
 // writeHeld is write for a caller that holds the turn.
 func (s *Store) writeHeld(op string, f func() error) error {
-	done := s.watchdog.watch(op)
-	err := guarded(f)
-	done()
-	if err != nil {
+	if err := guarded(f); err != nil {
 		return s.fail(fmt.Errorf("%s: %w", op, err))
 	}
-	// A write that came back after the watchdog gave up may be durable, but it
-	// is not acknowledged: the failure has already been announced.
+	// A read may have failed the Store meanwhile: then this write may be durable,
+	// but it is not acknowledged, for the failure has already been announced.
 	return s.failure()
 }
 
@@ -82,10 +76,6 @@ func (s *Store) fail(err error) error {
 	})
 	<-s.failed
 	return s.cause
-}
-
-func (s *Store) stalledTooLong(op string, outstanding time.Duration) {
-	_ = s.fail(fmt.Errorf("%s: the disk has not answered for %v", op, outstanding)) // told through Options.Fail
 }
 
 // readFailure classifies an error of the inner store that is no answer.

@@ -4,25 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/hashicorp/raft"
 )
 
-// replace obtains the entry that rot names from a peer, rewrites it and returns
-// it in log. Rot is never truncated: the entry was acknowledged, perhaps counted
-// towards a commit, and cutting the log there would take that promise back.
+// replace is mend for Raft, which cannot go on without the entry: what no peer
+// can supply fails the Store.
 func (s *Store) replace(rot *RotError, log *raft.Log) error {
+	err := s.mend(rot, log)
+	if errors.Is(err, ErrRotten) && !errors.Is(err, ErrFailed) {
+		return s.fail(err)
+	}
+	return err
+}
+
+// mend obtains the entry that rot names from a peer, rewrites it and returns it
+// in log. Rot is never truncated here: the entry was acknowledged, perhaps counted
+// towards a commit, and cutting the log there would take that promise back. When
+// no peer supplies a fit entry, the error wraps rot and the Store goes on.
+func (s *Store) mend(rot *RotError, log *raft.Log) error {
 	repair := s.repair.Load()
 	if repair == nil {
-		return s.fail(fmt.Errorf("%w; no peer to fetch it from", rot))
+		return fmt.Errorf("%w; no peer to fetch it from", rot)
 	}
 	// Not under the turn: the network may be slow, and Raft must go on voting.
 	fresh, err := (*repair)(rot.Index)
 	if err != nil {
-		return s.fail(fmt.Errorf("%w; fetching it from a peer: %w", rot, err))
+		return fmt.Errorf("%w; fetching it from a peer: %w", rot, err)
 	}
 	if err := s.fits(rot, fresh); err != nil {
-		return s.fail(fmt.Errorf("%w; %w", rot, err))
+		return fmt.Errorf("%w; %w", rot, err)
 	}
 	if err := s.acquire(); err != nil {
 		return err
@@ -71,6 +83,26 @@ func (s *Store) fits(rot *RotError, fresh *raft.Log) error {
 // peers still hold a good copy. Entries that Raft removes meanwhile are passed
 // over. It returns ctx's error when ctx ends first.
 func (s *Store) Verify(ctx context.Context, from, to uint64) error {
+	return s.eachEntry(ctx, from, to, s.GetLog)
+}
+
+// Mend reads every entry from from to the end and repairs what is rotten, before
+// Raft runs. The first entry that no peer can supply ends it with an error that
+// wraps its [*RotError]. Unlike Verify it leaves the Store working, for such an
+// entry may never have been committed, and then the caller may do without it
+// (cluster.GiveUpTail).
+func (s *Store) Mend(ctx context.Context, from uint64) error {
+	return s.eachEntry(ctx, from, math.MaxUint64, func(index uint64, log *raft.Log) error {
+		err := s.Peek(index, log)
+		var rot *RotError
+		if !errors.As(err, &rot) {
+			return err
+		}
+		return s.mend(rot, log)
+	})
+}
+
+func (s *Store) eachEntry(ctx context.Context, from, to uint64, read func(uint64, *raft.Log) error) error {
 	first, last, err := s.bounds()
 	if err != nil || last == 0 {
 		return err
@@ -80,7 +112,7 @@ func (s *Store) Verify(ctx context.Context, from, to uint64) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("verifying raft log at entry %d: %w", index, err)
 		}
-		if err := s.GetLog(index, &e); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		if err := read(index, &e); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ type Options struct {
 	Inner Inner
 
 	// Fail is called once, with an error wrapping [ErrFailed], at the first write,
-	// fsync, integrity or stall error. It runs before the call that met the error
+	// fsync or integrity error. It runs before the call that met the error
 	// returns (others may be refused while it runs), so it must not block and must
 	// not call the Store; ending the process, or telling the goroutine that will,
 	// is its job.
@@ -49,22 +49,14 @@ type Options struct {
 	// to [Store.CheckAgainst] explains a gap.
 	LastSnapshot func() (uint64, error)
 
-	// StallWarn is how long a write may be outstanding before OnStall(true). Default 2 s.
-	StallWarn time.Duration
-	// StallFail is how long a write may be outstanding before the Store fails. Default 5 s.
-	StallFail time.Duration
-
-	// OnStall hears true when a write passed StallWarn and false when it came
-	// back. Calls are in order and never concurrent. On true the node should stop
-	// sending heartbeats. It must not block and must not write to the Store.
-	OnStall func(stalled bool)
-
 	// Logger receives what an operator must see. Default slog.Default().
 	Logger *slog.Logger
 }
 
 // Store is a raft.LogStore and raft.StableStore that is safe for concurrent use.
 // Every write is durable when it returns nil. After an error see [ErrFailed].
+// It does not time its writes: cluster does that, for every store at once, and
+// halts the node whose disk hangs (L5 in cluster/DESIGN.md).
 //
 // It is deliberately no raft.MonotonicLogStore, although its log never has holes
 // (see [Store.StoreLogs]): Raft empties such a store whenever it installs a
@@ -75,11 +67,11 @@ type Store struct {
 	onFail   func(error)
 	snapshot func() (uint64, error) // Options.LastSnapshot or nil
 	logger   *slog.Logger
-	watchdog watchdog
 	repair   atomic.Pointer[func(uint64) (*raft.Log, error)]
 
 	// turn is held by the one writer. It is a channel and not a mutex so that
-	// those who wait behind a hung write leave when the Store fails.
+	// those who wait for it leave when the Store fails, and Close gives up on a
+	// write that hangs.
 	turn chan struct{}
 
 	// Owned by the holder of turn.
@@ -118,15 +110,6 @@ func New(o Options) (*Store, error) {
 	if o.Inner == nil {
 		return nil, errors.New("opening raft log: no inner store given")
 	}
-	if o.StallWarn == 0 {
-		o.StallWarn = 2 * time.Second
-	}
-	if o.StallFail == 0 {
-		o.StallFail = 5 * time.Second
-	}
-	if o.StallWarn < 0 || o.StallFail <= o.StallWarn {
-		return nil, fmt.Errorf("opening raft log: stall limits %v and %v are not in order", o.StallWarn, o.StallFail)
-	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -138,7 +121,6 @@ func New(o Options) (*Store, error) {
 		turn:     make(chan struct{}, 1),
 		failed:   make(chan struct{}),
 	}
-	s.watchdog = watchdog{warn: o.StallWarn, limit: o.StallFail, onStall: o.OnStall, onLimit: s.stalledTooLong}
 	s.SetRepair(o.Repair)
 	if err := s.checkFormat(); err != nil {
 		return nil, fmt.Errorf("opening raft log: %w", err)
@@ -158,18 +140,18 @@ func (s *Store) SetRepair(repair func(index uint64) (*raft.Log, error)) {
 	s.repair.Store(&repair)
 }
 
-// Stalled tells whether a write has been outstanding for longer than StallWarn.
-func (s *Store) Stalled() bool { return s.watchdog.stalled.Load() }
+// closePatience is how long Close waits for a write that hangs.
+const closePatience = 5 * time.Second
 
-// Close waits for an outstanding write, at most StallFail, and closes the inner
-// store. Further calls of Close return nil, all others [ErrClosed].
+// Close waits for an outstanding write, a few seconds at most, and closes the
+// inner store. Further calls of Close return nil, all others [ErrClosed].
 func (s *Store) Close() error {
-	patience := time.NewTimer(s.watchdog.limit)
+	patience := time.NewTimer(closePatience)
 	defer patience.Stop()
 	select {
 	case s.turn <- struct{}{}:
 	case <-patience.C:
-		return fmt.Errorf("closing raft log: a write is still outstanding after %v", s.watchdog.limit)
+		return fmt.Errorf("closing raft log: a write is still outstanding after %v", closePatience)
 	}
 	defer s.release()
 	if s.closed.Swap(true) {

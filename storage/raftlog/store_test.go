@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -64,78 +63,21 @@ func wantEntry(t testing.TB, s *Store, want *raft.Log) {
 	}
 }
 
-// inners runs a test over both inner stores.
-func inners(t *testing.T, test func(t *testing.T, inner Inner)) {
-	t.Run("memory", func(t *testing.T) { test(t, NewMemory()) })
-	t.Run("bolt", func(t *testing.T) {
-		inner, err := OpenBolt(t.TempDir() + "/" + FileName)
-		must(t, err)
-		test(t, inner)
-	})
-}
-
-// The log keeps what Raft stores, deletes what Raft deletes, and answers with
-// the errors that Raft compares.
-func TestContract(t *testing.T) {
-	inners(t, func(t *testing.T, inner Inner) {
-		s := mustNew(t, Options{Inner: inner})
-		wantSpan(t, s, 0, 0)
-		var e raft.Log
-		if err := s.GetLog(1, &e); err != raft.ErrLogNotFound {
-			t.Fatalf("empty log: %v", err)
-		}
-		must(t, s.StoreLogs(batch(1, 5, 9))) // a log may start anywhere: after a snapshot
-		must(t, s.StoreLog(entry(10, 2)))
-		wantSpan(t, s, 5, 10)
-		for i := uint64(5); i <= 9; i++ {
-			wantEntry(t, s, entry(i, 1))
-		}
-		must(t, s.DeleteRange(1, 6))
-		must(t, s.DeleteRange(10, 99))
-		must(t, s.DeleteRange(50, 60)) // nothing there
-		wantSpan(t, s, 7, 9)
-		for _, absent := range []uint64{0, 6, 10} {
-			if err := s.GetLog(absent, &e); err != raft.ErrLogNotFound {
-				t.Fatalf("GetLog(%d): %v", absent, err)
-			}
-		}
-		must(t, s.Verify(context.Background(), 0, 1000))
-		must(t, s.DeleteRange(7, 9))
-		wantSpan(t, s, 0, 0)
-
-		if _, err := s.GetUint64([]byte(keyCurrentTerm)); err == nil || err.Error() != "not found" {
-			t.Fatalf("Raft looks for the text %q, got %v", "not found", err)
-		}
-		if v, err := s.Get([]byte(keyVoteCand)); err == nil || err.Error() != "not found" || v != nil {
-			t.Fatalf("candidate: %q, %v", v, err)
-		}
-		must(t, s.SetUint64([]byte(keyCurrentTerm), 7))
-		must(t, s.Set([]byte("other"), []byte{}))
-		must(t, s.SetUint64([]byte(keyVoteTerm), 7))
-		if _, err := s.GetUint64([]byte(keyVoteTerm)); err == nil || err.Error() != "not found" {
-			t.Fatalf("a term without a candidate is a vote: %v", err)
-		}
-		must(t, s.Set([]byte(keyVoteCand), []byte("n3")))
-		term, err := s.GetUint64([]byte(keyCurrentTerm))
-		must(t, err)
-		voted, err := s.GetUint64([]byte(keyVoteTerm))
-		must(t, err)
-		cand, err := s.Get([]byte(keyVoteCand))
-		must(t, err)
-		other, err := s.Get([]byte("other"))
-		must(t, err)
-		if term != 7 || voted != 7 || string(cand) != "n3" || len(other) != 0 {
-			t.Fatalf("got term %d, vote %d %q, other %q", term, voted, cand, other)
-		}
-		must(t, s.Close())
-		must(t, s.Close())
-		if err := s.StoreLog(entry(1, 1)); !errors.Is(err, ErrClosed) {
-			t.Fatalf("after Close: %v", err)
-		}
-		if err := s.GetLog(1, &e); !errors.Is(err, ErrClosed) {
-			t.Fatalf("after Close: %v", err)
-		}
-	})
+// A closed store says so; to close it once more is no error. (What Raft relies on
+// while it is open: TestLogStore and TestStableStore.)
+func TestClosed(t *testing.T) {
+	s := mustNew(t, Options{Inner: NewMemory()})
+	must(t, s.StoreLogs(batch(1, 5, 9)))
+	must(t, s.Verify(context.Background(), 0, 1000)) // verifies what there is
+	must(t, s.Close())
+	must(t, s.Close())
+	if err := s.StoreLog(entry(10, 1)); !errors.Is(err, ErrClosed) {
+		t.Fatalf("StoreLog after Close: %v", err)
+	}
+	var e raft.Log
+	if err := s.GetLog(5, &e); !errors.Is(err, ErrClosed) {
+		t.Fatalf("GetLog after Close: %v", err)
+	}
 }
 
 // A candidate without a term is refused and writes nothing; it does not fail the store.
@@ -145,6 +87,9 @@ func TestCandidateNeedsTerm(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	must(t, s.SetUint64([]byte(keyVoteTerm), 3))
+	if _, err := s.GetUint64([]byte(keyVoteTerm)); !errors.Is(err, ErrKeyNotFound) {
+		t.Fatalf("a term without a candidate is a vote: %v", err)
+	}
 	must(t, s.Set([]byte(keyVoteCand), []byte("n1")))
 	if err := s.Set([]byte(keyVoteCand), []byte("n2")); err == nil {
 		t.Fatal("a second candidate took the first one's term")
@@ -237,43 +182,6 @@ func everyCallFails(t *testing.T, s *Store) {
 			t.Errorf("%s after the failure: %v", name, err)
 		}
 	}
-}
-
-// Readers may run beside the writer without ever taking a truncation or an
-// append for rot.
-func TestReadersBesideTruncation(t *testing.T) {
-	inners(t, func(t *testing.T, inner Inner) {
-		s := mustNew(t, Options{Inner: inner})
-		must(t, s.StoreLogs(batch(1, 1, 20)))
-		stop := make(chan struct{})
-		var readers sync.WaitGroup
-		for r := range 2 {
-			readers.Go(func() {
-				var e raft.Log
-				for i := uint64(r); ; i++ {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if err := s.GetLog(1+i%24, &e); err != nil && err != raft.ErrLogNotFound {
-						t.Errorf("GetLog(%d): %v", 1+i%24, err)
-						return
-					}
-				}
-			})
-		}
-		rounds := 20
-		if _, ok := inner.(*Memory); ok {
-			rounds = 300
-		}
-		for range rounds {
-			must(t, s.DeleteRange(11, 20))
-			must(t, s.StoreLogs(batch(2, 11, 20)))
-		}
-		close(stop)
-		readers.Wait()
-	})
 }
 
 // A panic inside the inner store (bbolt on a page that contradicts itself) is

@@ -57,6 +57,9 @@ func spell(err error) error {
 		Reason: e.Reason, Outcome: e.Outcome, Hint: e.Hint,
 		CurrentVersion: e.CurrentVersion, ShareIndex: uint32(e.Share),
 	}
+	if detail.Reason == conclavev1.Reason_REASON_INTERNAL && detail.Hint == "" {
+		detail.Hint = "look into that node's log, or ask another node"
+	}
 	if e.RetryAfter > 0 {
 		detail.RetryAfter = durationpb.New(e.RetryAfter)
 	}

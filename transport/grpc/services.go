@@ -2,7 +2,10 @@ package grpc
 
 import (
 	"context"
+	"crypto/x509"
 
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-secrets/conclave/core"
@@ -20,6 +23,9 @@ type Node interface {
 	Unseal(ctx context.Context, r *conclavev1.UnsealRequest) (*conclavev1.UnsealResponse, error)
 	Seal(ctx context.Context, c core.Caller) error
 	Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1.JoinResponse, error)
+	// Renew answers a member that has proved, in its handshake, to hold the key
+	// of certificate. The cluster's authority vouches for that one.
+	Renew(ctx context.Context, certificate *x509.Certificate) (*conclavev1.JoinResponse, error)
 	Members(ctx context.Context, c core.Caller) (*conclavev1.MembersResponse, error)
 	RemoveMember(ctx context.Context, c core.Caller, id string) error
 	TransferLeadership(ctx context.Context, c core.Caller, id string) (leaderID string, err error)
@@ -151,8 +157,27 @@ func (s operator) CreateJoinToken(ctx context.Context, r *conclavev1.CreateJoinT
 	return rooms.Admission.CreateJoinToken(ctx, caller(ctx), r)
 }
 
+// Join admits a node that shows a token. One that shows the certificate of a
+// member instead, and no token, is a member: it gets that certificate anew.
 func (s operator) Join(ctx context.Context, r *conclavev1.JoinRequest) (*conclavev1.JoinResponse, error) {
+	if certificate := verified(ctx); certificate != nil && r.Token == "" {
+		return s.node.Renew(ctx, certificate)
+	}
 	return s.node.Join(ctx, r)
+}
+
+// verified is the certificate that the caller showed in its handshake and that
+// the listener's authority vouches for, or nil. Only members have one.
+func verified(ctx context.Context) *x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return nil
+	}
+	return info.State.VerifiedChains[0][0]
 }
 
 func (s operator) Members(ctx context.Context, _ *conclavev1.MembersRequest) (*conclavev1.MembersResponse, error) {
