@@ -15,6 +15,7 @@ import (
 // The commands as go-msgpack sees them.
 type (
 	packedBatch struct {
+		//lint:ignore U1000 go-msgpack reads its tag
 		_struct struct{} `codec:",toarray"`
 
 		Session            SessionID
@@ -23,6 +24,7 @@ type (
 		Operations         []packedOperation
 	}
 	packedGuard struct {
+		//lint:ignore U1000 go-msgpack reads its tag
 		_struct struct{} `codec:",toarray"`
 
 		Kind             GuardKind
@@ -31,6 +33,7 @@ type (
 		State            LeaseState
 	}
 	packedOperation struct {
+		//lint:ignore U1000 go-msgpack reads its tag
 		_struct struct{} `codec:",toarray"`
 
 		Kind              OperationKind
@@ -43,6 +46,7 @@ type (
 		External          bool
 	}
 	packedEntry struct {
+		//lint:ignore U1000 go-msgpack reads its tag
 		_struct struct{} `codec:",toarray"`
 
 		Time    LogTime
