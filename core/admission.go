@@ -20,6 +20,7 @@ import (
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/internal/redact"
+	"github.com/conclave-secrets/conclave/policy"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
@@ -101,8 +102,8 @@ func (a *Admission) CreateJoinToken(ctx context.Context, c Caller, r *conclavev1
 		ttl = defaultJoinTTL
 	}
 	return call(ctx, a.pipeline, c, method[*conclavev1.CreateJoinTokenRequest, *conclavev1.CreateJoinTokenResponse]{
-		name: conclavev1.Operator_CreateJoinToken_FullMethodName, writes: true,
-		lane: func(*conclavev1.CreateJoinTokenRequest) string { return "join" },
+		name: conclavev1.Operator_CreateJoinToken_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
+		path: func(*conclavev1.CreateJoinTokenRequest) string { return "sys/members/join-token" },
 		handle: func(t *tx, _ *conclavev1.CreateJoinTokenRequest) (*conclavev1.CreateJoinTokenResponse, error) {
 			return a.createJoinToken(t, ttl)
 		},
@@ -169,7 +170,7 @@ func (a *Admission) Renew(old *x509.Certificate, addresses ...string) (certifica
 }
 
 func (a *Admission) renew(old *x509.Certificate, addresses []string) (certificate, root []byte, err error) {
-	barrier, err := a.pipeline.gate.Barrier()
+	keys, err := a.pipeline.gate.open()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -178,7 +179,7 @@ func (a *Admission) renew(old *x509.Certificate, addresses []string) (certificat
 		return nil, nil, err
 	}
 	defer closeView(view, &err)
-	authority, err := newTx(view, barrier, false).authority(a.pipeline.rand)
+	authority, err := newTx(view, keys, a.pipeline.rand, false).authority(a.pipeline.rand)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,7 +216,7 @@ func (a *Admission) Admit(ctx context.Context, r *conclavev1.JoinRequest, allow 
 	}
 	return call(ctx, a.pipeline, Caller{}, method[*conclavev1.JoinRequest, *conclavev1.JoinResponse]{
 		name: conclavev1.Operator_Join_FullMethodName, writes: true, open: true,
-		lane: func(*conclavev1.JoinRequest) string { return "join" },
+		path: func(*conclavev1.JoinRequest) string { return "sys/members/join" },
 		handle: func(t *tx, r *conclavev1.JoinRequest) (*conclavev1.JoinResponse, error) {
 			return a.admit(t, r, token, csr, allow)
 		},

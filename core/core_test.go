@@ -146,7 +146,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{t: t, ledger: newSingle(t), clock: &handClock{}, gate: NewGate(rand.Reader)}
+	h := &house{t: t, ledger: newSingle(t), clock: &handClock{}, gate: NewGate(rand.Reader, Catalog{})}
 	f, err := Found(rand.Reader, time.Unix(1_767_225_600, 0), 3, 2, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -178,11 +178,11 @@ func text(s string) map[string]*conclavev1.Field {
 }
 
 func (h *house) put(r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
-	return Call(h.t.Context(), h.pipeline, h.root, "kv", h.kv.Put(), r)
+	return Call(h.t.Context(), h.pipeline, h.root, "secret/", h.kv.Put(), r)
 }
 
 func (h *house) get(path string) (*conclavev1.GetSecretResponse, error) {
-	return Call(h.t.Context(), h.pipeline, h.root, "kv", h.kv.Get(), &conclavev1.GetSecretRequest{Path: path})
+	return Call(h.t.Context(), h.pipeline, h.root, "secret/", h.kv.Get(), &conclavev1.GetSecretRequest{Path: path})
 }
 
 func reason(err error) conclavev1.Reason {
@@ -387,28 +387,28 @@ func TestVersions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Delete(), &conclavev1.DeleteSecretRequest{Path: "d/x"})
+	_, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Delete(), &conclavev1.DeleteSecretRequest{Path: "d/x"})
 	call1(err)
 	_, err = h.get("d/x")
 	want(t, err, conclavev1.Reason_REASON_VERSION_DELETED)
-	_, err = Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Undelete(), &conclavev1.UndeleteSecretRequest{Path: "d/x", Versions: []uint64{3}})
+	_, err = Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Undelete(), &conclavev1.UndeleteSecretRequest{Path: "d/x", Versions: []uint64{3}})
 	call1(err)
-	_, err = Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Destroy(), &conclavev1.DestroySecretRequest{Path: "d/x", Versions: []uint64{1}})
+	_, err = Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Destroy(), &conclavev1.DestroySecretRequest{Path: "d/x", Versions: []uint64{1}})
 	call1(err)
-	_, err = Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Undelete(), &conclavev1.UndeleteSecretRequest{Path: "d/x", Versions: []uint64{1}})
+	_, err = Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Undelete(), &conclavev1.UndeleteSecretRequest{Path: "d/x", Versions: []uint64{1}})
 	want(t, err, conclavev1.Reason_REASON_VERSION_DESTROYED)
-	_, err = Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Delete(), &conclavev1.DeleteSecretRequest{Path: "d/x", Versions: []uint64{9}})
+	_, err = Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Delete(), &conclavev1.DeleteSecretRequest{Path: "d/x", Versions: []uint64{9}})
 	want(t, err, conclavev1.Reason_REASON_NOT_FOUND)
-	rolled, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Rollback(), &conclavev1.RollbackSecretRequest{Path: "d/x", Version: 2})
+	rolled, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Rollback(), &conclavev1.RollbackSecretRequest{Path: "d/x", Version: 2})
 	call1(err)
 	if got, err := h.get("d/x"); err != nil || got.Secret.Data["v"].GetText() != "1" || rolled.Version.Version != 4 {
 		t.Errorf("after rollback: %v %v", got, err)
 	}
-	m, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.GetMetadata(), &conclavev1.GetMetadataRequest{Path: "d/x"})
+	m, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.GetMetadata(), &conclavev1.GetMetadataRequest{Path: "d/x"})
 	if err != nil || len(m.Metadata.Versions) != 4 || !m.Metadata.Versions[0].Destroyed {
 		t.Errorf("metadata: %v %v", m, err)
 	}
-	_, err = Call(t.Context(), h.pipeline, h.root, "kv", h.kv.DeleteMetadata(), &conclavev1.DeleteMetadataRequest{Path: "d/x"})
+	_, err = Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.DeleteMetadata(), &conclavev1.DeleteMetadataRequest{Path: "d/x"})
 	call1(err)
 	_, err = h.get("d/x")
 	want(t, err, conclavev1.Reason_REASON_NOT_FOUND)
@@ -425,7 +425,7 @@ func TestList(t *testing.T) {
 	var got []string
 	after := ""
 	for {
-		r, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.List(), &conclavev1.ListSecretsRequest{After: after, Limit: 2})
+		r, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.List(), &conclavev1.ListSecretsRequest{After: after, Limit: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -438,7 +438,7 @@ func TestList(t *testing.T) {
 	if fmt.Sprint(got) != "[a a/ b c/]" {
 		t.Errorf("got %v", got)
 	}
-	r, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.List(), &conclavev1.ListSecretsRequest{Path: "a/"})
+	r, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.List(), &conclavev1.ListSecretsRequest{Path: "a/"})
 	if err != nil || fmt.Sprint(r.Names) != "[x y/]" {
 		t.Errorf("below a: %v %v", r, err)
 	}
@@ -458,7 +458,7 @@ func TestBoundedRead(t *testing.T) {
 	h.pipeline.views.ledger = counting
 	read := func(age time.Duration) {
 		t.Helper()
-		_, err := Call(t.Context(), h.pipeline, h.root, "kv", h.kv.Get(), &conclavev1.GetSecretRequest{Path: "x",
+		_, err := Call(t.Context(), h.pipeline, h.root, "secret/", h.kv.Get(), &conclavev1.GetSecretRequest{Path: "x",
 			Read: &conclavev1.ReadOptions{Consistency: conclavev1.Consistency_CONSISTENCY_BOUNDED, MaxAge: durationpb.New(age)}})
 		if err != nil {
 			t.Fatal(err)

@@ -45,4 +45,9 @@ const (
 	spaceReceipt   fsm.Space = 0x13 // answers kept for idempotency keys
 	spaceAdmission fsm.Space = 0x14 // join tokens by keyed hash
 	spaceAuthority fsm.Space = 0x15 // the cluster's certificate authority
+	spaceMount     fsm.Space = 0x16 // the mount table
+	spacePolicy    fsm.Space = 0x17 // policies by blinded name
+	spaceAccessor  fsm.Space = 0x18 // accessors by keyed hash
+	spaceExpiry    fsm.Space = 0x19 // leases of records that go by themselves
+	spaceWrapping  fsm.Space = 0x1a // wrapped answers by keyed hash of their token
 )

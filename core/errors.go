@@ -80,6 +80,10 @@ func explainRefusal(err error) *Error {
 		return explainCheckAndSet(cas)
 	case errors.As(err, &large):
 		return refuse(conclavev1.Reason_REASON_TOO_LARGE, large.Error(), "split it, or raise the limit in the server's configuration")
+	case errors.Is(err, ErrNoMount):
+		return refuse(conclavev1.Reason_REASON_NOT_FOUND, "no engine is mounted there", "")
+	case errors.Is(err, ErrNoRoute), errors.Is(err, ErrNoVerb):
+		return refuse(conclavev1.Reason_REASON_INVALID, err.Error(), "")
 	case errors.Is(err, seal.ErrSealed):
 		return errSealed()
 	case errors.As(err, &foreign), errors.Is(err, seal.ErrNameAltered):

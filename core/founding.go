@@ -5,7 +5,6 @@ import (
 	"io"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/conclave-secrets/conclave/fsm"
@@ -60,7 +59,7 @@ func Found(rand io.Reader, now time.Time, shares, threshold int, recipients []st
 		return nil, err
 	}
 	defer func() { err = firstError(err, barrier.Wipe()) }()
-	f.Batch, err = f.firstBatch(barrier, now)
+	f.Batch, err = f.firstBatch(barrier, rand, now)
 	return f, err
 }
 
@@ -82,8 +81,8 @@ func handOut(shares []shamir.IssuedShare, recipients []string) ([]string, error)
 }
 
 // firstBatch is what the ledger of the new cluster begins with.
-func (f *Founding) firstBatch(b *seal.Barrier, now time.Time) (*fsm.Batch, error) {
-	t := newTx(nil, b, true)
+func (f *Founding) firstBatch(b *seal.Barrier, rand io.Reader, now time.Time) (*fsm.Batch, error) {
+	t := newTx(nil, &keys{barrier: b}, rand, true)
 	config, err := f.Config.Marshal()
 	if err != nil {
 		return nil, err
@@ -95,11 +94,20 @@ func (f *Founding) firstBatch(b *seal.Barrier, now time.Time) (*fsm.Batch, error
 	if err != nil {
 		return nil, err
 	}
-	token, err := proto.Marshal(&storev1.Token{Name: "root", Root: true, CreatedAt: timestamppb.New(now)})
+	accessor, err := randomText(rand, tokenRandom)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.putRecord(key, token, nil); err != nil {
+	err = t.stageToken(fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: fsm.MaxTTL, State: fsm.LeaseActive},
+		&storev1.Token{Name: "root", Root: true, CreatedAt: timestamppb.New(now), Accessor: string(accessor),
+			Policies: []string{"root"}, Path: "auth/token/root", Orphan: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := firstMounts(t, now); err != nil {
+		return nil, err
+	}
+	if err := t.PutPolicy("default", defaultPolicy); err != nil {
 		return nil, err
 	}
 	if err := f.Authority.put(t); err != nil {

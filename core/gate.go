@@ -17,28 +17,45 @@ import (
 type Gate struct {
 	rand io.Reader
 
-	// barrier is nil while sealed. Requests in flight keep the one that they
-	// began with; it answers seal.ErrSealed once it was wiped.
-	barrier atomic.Pointer[seal.Barrier]
+	catalog Catalog
+
+	// keys is nil while sealed. Requests in flight keep those that they began
+	// with; the barrier answers seal.ErrSealed once it was wiped.
+	keys atomic.Pointer[keys]
 
 	mu       sync.Mutex // one step of the ceremony at a time
 	unsealer *seal.Unsealer
 	config   seal.Config
 }
 
-// NewGate returns a sealed gate that takes its randomness from rand.
-func NewGate(rand io.Reader) *Gate { return &Gate{rand: rand} }
+// keys is what an unsealed node works with.
+type keys struct {
+	barrier   *seal.Barrier
+	directory *directory
+}
+
+// NewGate returns a sealed gate that takes its randomness from rand. catalog is
+// what can be mounted once it is open.
+func NewGate(rand io.Reader, catalog Catalog) *Gate { return &Gate{rand: rand, catalog: catalog} }
 
 // Sealed tells whether the node has no keys.
-func (g *Gate) Sealed() bool { return g.barrier.Load() == nil }
+func (g *Gate) Sealed() bool { return g.keys.Load() == nil }
 
 // Barrier returns the keys at work, or seal.ErrSealed.
 func (g *Gate) Barrier() (*seal.Barrier, error) {
-	b := g.barrier.Load()
-	if b == nil {
-		return nil, seal.ErrSealed
+	keys, err := g.open()
+	if err != nil {
+		return nil, err
 	}
-	return b, nil
+	return keys.barrier, nil
+}
+
+// open returns the keys at work, or seal.ErrSealed.
+func (g *Gate) open() (*keys, error) {
+	if k := g.keys.Load(); k != nil {
+		return k, nil
+	}
+	return nil, seal.ErrSealed
 }
 
 // Progress tells how far the ceremony on this node is.
@@ -78,7 +95,7 @@ func (g *Gate) Submit(cfg seal.Config, share string) (seal.Progress, error) {
 	if err != nil {
 		return progress, errors.Join(fmt.Errorf("unsealing: %w", err), keyring.Wipe())
 	}
-	g.barrier.Store(barrier)
+	g.keys.Store(&keys{barrier, &directory{catalog: g.catalog}})
 	return progress, nil
 }
 
@@ -98,8 +115,8 @@ func (g *Gate) Close() error {
 	if g.unsealer != nil {
 		g.unsealer.Reset()
 	}
-	if b := g.barrier.Swap(nil); b != nil {
-		return b.Wipe()
+	if k := g.keys.Swap(nil); k != nil {
+		return k.barrier.Wipe()
 	}
 	return nil
 }

@@ -21,8 +21,11 @@ type lane struct {
 
 func newLanes() *lanes { return &lanes{byID: map[string]*lane{}} }
 
-// enter waits for the lane of id and returns the way out of it.
+// enter waits for the lane of id and returns the way out of it. "" is no lane.
 func (l *lanes) enter(ctx context.Context, id string) (leave func(), err error) {
+	if id == "" {
+		return func() {}, nil
+	}
 	l.mu.Lock()
 	n := l.byID[id]
 	if n == nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/policy"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 	"github.com/conclave-secrets/conclave/seal"
@@ -85,8 +86,9 @@ func (t *tx) open(key fsm.Key, l *fsm.Lease, out *conclavev1.Lease) error {
 // Grant creates a lease.
 func (s *Leases) Grant(ctx context.Context, c Caller, r *conclavev1.GrantLeaseRequest) (*conclavev1.GrantLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.GrantLeaseRequest, *conclavev1.GrantLeaseResponse]{
-		name: conclavev1.Leases_Grant_FullMethodName, writes: true,
-		lane:   func(*conclavev1.GrantLeaseRequest) string { return "lease/" + r.Write.GetIdempotencyKey() },
+		name: conclavev1.Leases_Grant_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
+		path:   func(r *conclavev1.GrantLeaseRequest) string { return "sys/leases/grant/" + r.Prefix },
+		lane:   func(r *conclavev1.GrantLeaseRequest) string { return r.Write.GetIdempotencyKey() },
 		handle: s.grant,
 		finish: func(resp *conclavev1.GrantLeaseResponse, done engine.Commit) {
 			resp.Index = done.Index
@@ -168,8 +170,8 @@ func (s *Leases) newID(prefix string) (string, error) {
 // Renew extends a lease from now, within its maximum.
 func (s *Leases) Renew(ctx context.Context, c Caller, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.RenewLeaseRequest, *conclavev1.RenewLeaseResponse]{
-		name: conclavev1.Leases_Renew_FullMethodName, writes: true,
-		lane:   func(r *conclavev1.RenewLeaseRequest) string { return "lease/" + r.Id },
+		name: conclavev1.Leases_Renew_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
+		path:   func(r *conclavev1.RenewLeaseRequest) string { return "sys/leases/renew/" + r.Id },
 		handle: renew,
 		finish: func(resp *conclavev1.RenewLeaseResponse, done engine.Commit) {
 			resp.Index = done.Index
@@ -221,8 +223,8 @@ func extend(l *conclavev1.Lease, now time.Time) {
 // Revoke ends a lease and what it owns, or every lease below a prefix.
 func (s *Leases) Revoke(ctx context.Context, c Caller, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.RevokeLeaseRequest, *conclavev1.RevokeLeaseResponse]{
-		name: conclavev1.Leases_Revoke_FullMethodName, writes: true,
-		lane:   func(r *conclavev1.RevokeLeaseRequest) string { return "lease/" + r.Id },
+		name: conclavev1.Leases_Revoke_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
+		path:   func(r *conclavev1.RevokeLeaseRequest) string { return "sys/leases/revoke/" + r.Id },
 		handle: revoke,
 		finish: func(resp *conclavev1.RevokeLeaseResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)
@@ -250,7 +252,8 @@ func revoke(t *tx, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseRes
 // Lookup describes a lease.
 func (s *Leases) Lookup(ctx context.Context, c Caller, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.LookupLeaseRequest, *conclavev1.LookupLeaseResponse]{
-		name: conclavev1.Leases_Lookup_FullMethodName,
+		name: conclavev1.Leases_Lookup_FullMethodName, capability: policy.CapabilityUpdate,
+		path: func(r *conclavev1.LookupLeaseRequest) string { return "sys/leases/lookup/" + r.Id },
 		handle: func(t *tx, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
 			key, l, err := t.usableLease(r.Id)
 			if err != nil {
@@ -266,7 +269,8 @@ func (s *Leases) Lookup(ctx context.Context, c Caller, r *conclavev1.LookupLease
 // List lists the leases below a prefix, without their data.
 func (s *Leases) List(ctx context.Context, c Caller, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.ListLeasesRequest, *conclavev1.ListLeasesResponse]{
-		name:   conclavev1.Leases_List_FullMethodName,
+		name: conclavev1.Leases_List_FullMethodName, capability: policy.CapabilityList,
+		path:   func(r *conclavev1.ListLeasesRequest) string { return "sys/leases/lookup/" + r.Prefix },
 		handle: list,
 		finish: func(resp *conclavev1.ListLeasesResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)

@@ -10,12 +10,12 @@ import (
 
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/policy"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
-	"github.com/conclave-secrets/conclave/seal"
 )
 
 // Pipeline is the way of every request, in one order for every transport:
-// identify, authorise, run, commit. Safe for concurrent use.
+// route, identify, authorise, handle, commit. Safe for concurrent use.
 type Pipeline struct {
 	gate     *Gate
 	ledger   Ledger
@@ -53,149 +53,220 @@ const maxRequestTime = time.Minute
 // lost to other nodes.
 const maxAttempts = 64
 
-// method is an engine.Method over core's own transaction, which can do more.
-type method[Req, Resp proto.Message] struct {
-	name   string
+// request is one request on its way, whatever the transport and its types.
+type request struct {
+	caller Caller
+	name   string // as receipts and the audit log call it
 	writes bool
-	open   bool   // needs no token: the method checks a credential of its own
-	mount  string // id of the mount that the transaction shows
-	lane   func(Req) string
-	handle func(*tx, Req) (Resp, error)
-	finish func(Resp, engine.Commit)
+	lane   string
+	read   *conclavev1.ReadOptions
+	// message is the request that a receipt stands for, key its idempotency key;
+	// "": there is none. empty and finish make the answer of a receipt anew.
+	message proto.Message
+	key     string
+	empty   func() proto.Message
+	finish  func(any, engine.Commit)
+	// route finds who answers, on one view.
+	route func(*tx) (*plan, error)
 }
 
-// Call answers one request to an engine's method on the mount with the given id.
-func Call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, mount string, m engine.Method[Req, Resp], req Req) (Resp, error) {
-	return call(ctx, p, c, method[Req, Resp]{
-		name: m.Name, writes: m.Writes, mount: mount,
-		lane:   func(r Req) string { return mount + "/" + m.Path(r) },
-		handle: func(t *tx, r Req) (Resp, error) { return m.Handle(t, r) },
-		finish: m.Finish,
-	}, req)
+// plan is a request routed on one view.
+type plan struct {
+	access policy.Request
+	open   bool  // needs no token
+	missed error // nothing answers; told to those who may ask
+	// creates tells, of a write, whether it makes what is not there yet; nil: never.
+	creates func() (bool, error)
+	handle  func() (reply, error)
 }
 
-func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m method[Req, Resp], req Req) (resp Resp, err error) {
+// reply is what a handler's run came to.
+type reply struct {
+	value  any
+	finish func(engine.Commit)
+	wrap   *wrapping // nil: the answer goes out as it is
+}
+
+// do carries out a request and returns its reply, finished.
+func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxRequestTime)
 	defer cancel()
-	barrier, err := p.gate.Barrier()
-	if err == nil {
-		if m.writes {
-			resp, err = write(ctx, p, barrier, c, m, req)
-		} else {
-			resp, err = read(ctx, p, barrier, c, m, req)
+	keys, err := p.gate.open()
+	if err != nil {
+		return nil, explain(err, r.writes)
+	}
+	var value any
+	if r.writes {
+		value, err = p.write(ctx, keys, r, 0)
+	} else if value, err = p.answer(ctx, keys, r); errors.Is(err, errStaged) {
+		// A read that leaves something behind is a write on a current view.
+		var index uint64
+		if index, err = p.views.confirm(ctx); err == nil {
+			value, err = p.write(ctx, keys, r, index)
 		}
 	}
 	if err != nil {
-		var none Resp
-		return none, explain(err, m.writes)
+		return nil, explain(err, r.writes)
 	}
-	return resp, nil
+	return value, nil
 }
 
-// read answers from one view that is as fresh as the request demands.
-func read[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barrier, c Caller, m method[Req, Resp], req Req) (resp Resp, err error) {
-	var options *conclavev1.ReadOptions
-	if r, ok := any(req).(interface {
-		GetRead() *conclavev1.ReadOptions
-	}); ok {
-		options = r.GetRead()
-	}
-	view, err := p.views.open(ctx, options)
-	if err != nil {
-		return resp, err
-	}
-	defer closeView(view, &err)
-	t := newTx(view, b, false).on(m.mount)
-	if _, err := t.admit(c, m.open); err != nil {
-		return resp, err
-	}
-	if resp, err = m.handle(t, req); err != nil {
-		return resp, err
-	}
-	m.finish(resp, engine.Commit{Index: view.Index(), Time: t.Now()})
-	return resp, nil
-}
+// errStaged ends a read that has staged something: a use of its token, a wrapped answer.
+var errStaged = errors.New("the read has something to commit")
 
-// admit identifies and authorises the caller; nobody, where the door is open.
-func (t *tx) admit(c Caller, open bool) (*identity, error) {
-	if open {
-		return nil, nil
-	}
-	who, err := t.identify(c)
+// answer reads from one view that is as fresh as the request demands.
+func (p *Pipeline) answer(ctx context.Context, keys *keys, r *request) (value any, err error) {
+	view, err := p.views.open(ctx, r.read)
 	if err != nil {
 		return nil, err
 	}
-	return who, who.authorise()
+	defer closeView(view, &err)
+	t := newTx(view, keys, p.rand, false)
+	reply, err := t.run(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.batch.Operations) > 0 {
+		return nil, errStaged
+	}
+	reply.finish(engine.Commit{Index: view.Index(), Time: t.Now()})
+	return reply.value, nil
+}
+
+// run takes a request through its stages on the transaction's view.
+func (t *tx) run(r *request) (reply, error) {
+	plan, err := t.admit(r)
+	if err != nil {
+		return reply{}, err
+	}
+	answer, err := plan.handle()
+	if err != nil {
+		return reply{}, err
+	}
+	if t.who != nil && t.who.token.UsesLeft > 0 {
+		if err := t.use(t.who); err != nil {
+			return reply{}, err
+		}
+	}
+	if answer.wrap != nil {
+		return t.wrap(answer)
+	}
+	return answer, nil
+}
+
+// admit routes, identifies and authorises. Who may not ask is told so before
+// it is told whether anybody would have answered.
+func (t *tx) admit(r *request) (*plan, error) {
+	plan, err := r.route(t)
+	if err != nil {
+		return nil, err
+	}
+	if plan.open {
+		return plan, plan.missed
+	}
+	if t.who, err = t.identify(r.caller); err != nil {
+		return nil, err
+	}
+	if err := t.authorise(r, plan); err != nil {
+		return nil, err
+	}
+	return plan, plan.missed
+}
+
+// authorise has the caller's policies decide.
+func (t *tx) authorise(r *request, plan *plan) error {
+	if plan.creates != nil && plan.missed == nil {
+		creates, err := plan.creates()
+		if err != nil {
+			return err
+		}
+		if creates {
+			plan.access.Capability = policy.CapabilityCreate
+		}
+	}
+	plan.access.Reason = r.caller.Reason
+	if d := t.who.acl.Decide(plan.access); !d.Allowed {
+		return denied(d)
+	}
+	return nil
+}
+
+// denied is what a caller learns of a decision: not which rule, nor that one exists.
+func denied(d policy.Decision) *Error {
+	e := refuse(conclavev1.Reason_REASON_DENIED, "permission denied", "")
+	if d.Why == policy.ReasonRequired || d.Why == policy.ReasonPattern {
+		e.Hint = "say why: this path asks for a reason with each access (--reason)"
+	}
+	return e
 }
 
 // attempt is one run of a write on one view.
-type attempt[Resp proto.Message] struct {
+type attempt struct {
 	index   uint64 // of the view
-	resp    Resp
-	replay  bool // resp is the kept answer of an earlier run, at commit
+	reply   reply
+	replay  bool // reply is the kept answer of an earlier run, at commit
 	commit  engine.Commit
 	batch   *fsm.Batch
 	receipt *receipt
 }
 
-// write runs the method on newer and newer views until its batch commits, or a
-// refusal is confirmed. The first view is whatever this node has: what is stale
-// in it the guards find out.
-func write[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barrier, c Caller, m method[Req, Resp], req Req) (resp Resp, err error) {
+// write runs the request on newer and newer views, at or after atLeast, until its
+// batch commits or a refusal is confirmed. The first view is whatever this node
+// has: what is stale in it the guards find out.
+func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, atLeast uint64) (any, error) {
 	if err := p.writable(); err != nil {
-		return resp, err
+		return nil, err
 	}
-	leave, err := p.lanes.enter(ctx, m.lane(req))
+	leave, err := p.lanes.enter(ctx, r.lane)
 	if err != nil {
-		return resp, err
+		return nil, err
 	}
 	defer leave()
-	var atLeast uint64
 	for range maxAttempts {
-		a, err := run(ctx, p, b, c, m, req, atLeast)
+		a, err := p.attempt(ctx, keys, r, atLeast)
 		if err != nil {
 			// atLeast was confirmed while this request was under way, so a view
 			// that reflects it has all that was acknowledged before. To confirm
 			// once more would never end while others write.
 			if !restsOnView(err) || atLeast > 0 {
-				return resp, err
+				return nil, err
 			}
 			// The refusal rests on a view that may be old; it counts once the
 			// view is known to be current.
 			index, current, cerr := p.current(ctx, a.index)
 			if cerr != nil {
-				return resp, cerr
+				return nil, cerr
 			}
 			if current {
-				return resp, err
+				return nil, err
 			}
 			atLeast = index
 			continue
 		}
 		if a.replay || len(a.batch.Operations) == 0 {
-			m.finish(a.resp, a.commit)
-			return a.resp, nil
+			a.reply.finish(a.commit)
+			return a.reply.value, nil
 		}
 		result, err := p.ledger.Propose(ctx, a.batch)
 		if err != nil {
-			return resp, err
+			return nil, err
 		}
 		switch result.Code {
 		case fsm.Applied:
-			m.finish(a.resp, engine.Commit{Index: result.Index, Time: result.Time.Time()})
-			return a.resp, nil
+			a.reply.finish(engine.Commit{Index: result.Index, Time: result.Time.Time()})
+			return a.reply.value, nil
 		case fsm.Conflict:
 			if a.receipt != nil && result.Guard == a.receipt.guard {
 				p.receipts.drop(a.receipt.lease)
 			}
 			atLeast = result.Index
 		case fsm.Refused:
-			return resp, refusedBatch(result.Reason)
+			return nil, refusedBatch(result.Reason)
 		default:
-			return resp, errUnknown()
+			return nil, errUnknown()
 		}
 	}
-	return resp, refuse(conclavev1.Reason_REASON_CONFLICT, "others kept changing what this request depends on", "try again")
+	return nil, refuse(conclavev1.Reason_REASON_CONFLICT, "others kept changing what this request depends on", "try again")
 }
 
 // restsOnView tells whether an error is a refusal that another view could lift.
@@ -205,8 +276,9 @@ func restsOnView(err error) bool {
 		missing *engine.NotFoundError
 		gone    *engine.GoneError
 		cas     *engine.CheckAndSetError
+		invalid *engine.InvalidError
 	)
-	return errors.As(err, &own) || errors.As(err, &missing) || errors.As(err, &gone) || errors.As(err, &cas)
+	return errors.As(err, &own) || errors.As(err, &missing) || errors.As(err, &gone) || errors.As(err, &cas) || errors.As(err, &invalid)
 }
 
 // current tells whether a view at index reflects everything acknowledged by
@@ -216,15 +288,14 @@ func (p *Pipeline) current(ctx context.Context, index uint64) (uint64, bool, err
 	return confirmed, index >= confirmed, err
 }
 
-// run evaluates a write on a view at or after atLeast, 0 for the first time.
+// attempt evaluates a write on a view at or after atLeast, 0 for the first time.
 //
 // The first time it does not look whether the request was carried out before:
 // almost none was, and the guard on the receipt finds those that were. Then, and
 // when the method refuses, which may be because its work is done, it looks.
-func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barrier, c Caller, m method[Req, Resp], req Req, atLeast uint64) (a attempt[Resp], err error) {
+func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, atLeast uint64) (a attempt, err error) {
 	var receiptLease fsm.Key
-	key := idempotencyKey(req)
-	if key != "" {
+	if r.key != "" {
 		if receiptLease, err = p.receipts.current(ctx); err != nil {
 			return a, err
 		}
@@ -234,55 +305,61 @@ func run[Req, Resp proto.Message](ctx context.Context, p *Pipeline, b *seal.Barr
 		return a, err
 	}
 	defer closeView(view, &err)
-	t := newTx(view, b, true).on(m.mount)
+	t := newTx(view, keys, p.rand, true)
 	a.index, a.batch = view.Index(), &t.batch
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
-	who, err := t.admit(c, m.open)
+	if r.key == "" {
+		a.reply, err = t.run(r)
+		return a, err
+	}
+	return a, a.runOnce(t, r, receiptLease, atLeast > 0)
+}
+
+// runOnce is run for a request with an idempotency key. The receipt belongs to
+// the caller's token, so the caller is looked up first; run does it again, from
+// the same view.
+func (a *attempt) runOnce(t *tx, r *request, receiptLease fsm.Key, look bool) error {
+	if _, err := t.admit(r); err != nil {
+		return err
+	}
+	var err error
+	if t.who != nil {
+		if a.receipt, err = newReceipt(t.barrier, t.who, r.name, r.key, r.message, receiptLease); err != nil {
+			return err
+		}
+		if look {
+			if err := a.answeredBefore(t, r); err != nil || a.replay {
+				return err
+			}
+		}
+	}
+	a.reply, err = t.run(r)
 	if err != nil {
-		return a, err
-	}
-	if key != "" && who != nil {
-		if a.receipt, err = newReceipt(b, who, m.name, key, req, receiptLease); err != nil {
-			return a, err
-		}
-		if atLeast > 0 {
-			if err := a.answeredBefore(t); err != nil || a.replay {
-				return a, err
-			}
-		}
-	}
-	if a.resp, err = m.handle(t, req); err != nil {
 		if a.receipt != nil && restsOnView(err) {
-			if err := a.answeredBefore(t); err != nil || a.replay {
-				return a, err
+			if err := a.answeredBefore(t, r); err != nil || a.replay {
+				return err
 			}
 		}
-		return a, err
+		return err
 	}
 	if a.receipt != nil {
-		err = a.receipt.keep(t, a.resp)
+		if message, ok := a.reply.value.(proto.Message); ok {
+			return a.receipt.keep(t, message)
+		}
 	}
-	return a, err
+	return nil
 }
 
 // answeredBefore makes the attempt a replay if the request has a receipt.
-func (a *attempt[Resp]) answeredBefore(t *tx) error {
+func (a *attempt) answeredBefore(t *tx, r *request) error {
 	kept, commit, err := a.receipt.find(t)
 	if err != nil || kept == nil {
 		return err
 	}
+	value := r.empty()
 	a.replay, a.commit = true, commit
-	a.resp = a.resp.ProtoReflect().New().Interface().(Resp)
-	return proto.Unmarshal(kept.Response, a.resp)
-}
-
-func idempotencyKey(req any) string {
-	if r, ok := req.(interface {
-		GetWrite() *conclavev1.WriteOptions
-	}); ok {
-		return r.GetWrite().GetIdempotencyKey()
-	}
-	return ""
+	a.reply = reply{value: value, finish: func(done engine.Commit) { r.finish(value, done) }}
+	return proto.Unmarshal(kept.Response, value)
 }
 
 func closeView(v *fsm.View, err *error) {
@@ -291,25 +368,18 @@ func closeView(v *fsm.View, err *error) {
 	}
 }
 
-// Authorise checks the caller's token for an act on this node that is not a
-// request to an engine. A local check does without a quorum, so that a node can
-// be sealed, and its members looked at, when the cluster has no leader.
-func (p *Pipeline) Authorise(ctx context.Context, c Caller, local bool) (err error) {
-	barrier, err := p.gate.Barrier()
-	if err != nil {
-		return explain(err, false)
-	}
+// Authorise checks that the caller may do what an act on this node needs that is
+// not a request to an engine: sudo on path. A local check does without a quorum,
+// so that a node can be sealed, and its members looked at, when the cluster has
+// no leader.
+func (p *Pipeline) Authorise(ctx context.Context, c Caller, path string, capability policy.Capability, local bool) error {
 	options := &conclavev1.ReadOptions{}
 	if local {
 		options.Consistency = conclavev1.Consistency_CONSISTENCY_LOCAL
 	}
-	view, err := p.views.open(ctx, options)
-	if err != nil {
-		return explain(err, false)
-	}
-	defer closeView(view, &err)
-	if _, err := newTx(view, barrier, false).admit(c, false); err != nil {
-		return explain(err, false)
-	}
-	return nil
+	_, err := p.do(ctx, &request{caller: c, name: path, read: options, route: func(*tx) (*plan, error) {
+		return &plan{access: policy.Request{Path: path, Capability: capability, Sudo: true},
+			handle: func() (reply, error) { return reply{finish: func(engine.Commit) {}}, nil }}, nil
+	}})
+	return err
 }

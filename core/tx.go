@@ -2,9 +2,13 @@ package core
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
@@ -20,6 +24,10 @@ type tx struct {
 	mount   string
 	writes  bool // reads of a transaction that writes nothing need no guard
 
+	who   *identity // nil: nobody, or not known yet
+	rand  io.Reader
+	cache *directory // nil where a transaction needs none
+
 	batch   fsm.Batch
 	guarded map[string]bool // by kind and key
 
@@ -29,8 +37,9 @@ type tx struct {
 	heads map[string]*fsm.Head // by key; nil: there is none
 }
 
-func newTx(view *fsm.View, barrier *seal.Barrier, writes bool) *tx {
-	return &tx{view: view, barrier: barrier, writes: writes, names: map[string]fsm.Key{}, heads: map[string]*fsm.Head{}}
+func newTx(view *fsm.View, k *keys, rand io.Reader, writes bool) *tx {
+	return &tx{view: view, barrier: k.barrier, cache: k.directory, rand: rand, writes: writes,
+		names: map[string]fsm.Key{}, heads: map[string]*fsm.Head{}}
 }
 
 // on returns t for the mount with the given id.
@@ -63,7 +72,7 @@ func (t *tx) stage(op fsm.Operation) { t.batch.Operations = append(t.batch.Opera
 
 // name blinds a path of the mount.
 func (t *tx) name(p engine.Path) (fsm.Key, error) {
-	path := p.String()
+	path := t.mount + "\x00" + p.String()
 	if key, ok := t.names[path]; ok {
 		return key, nil
 	}
@@ -74,19 +83,58 @@ func (t *tx) name(p engine.Path) (fsm.Key, error) {
 	return key, err
 }
 
-// record reads the record at key, guards it and opens its value.
-func (t *tx) record(key fsm.Key) (*fsm.Record, []byte, error) {
+// row reads the record at key, sealed, and guards it; nil when there is none.
+func (t *tx) row(key fsm.Key) (*fsm.Record, error) {
 	r, err := t.view.Record(key)
 	if err != nil {
+		return nil, err
+	}
+	g := fsm.Guard{Kind: fsm.GuardRecord, Key: key}
+	if r != nil {
+		g.Revision = r.Revision
+	}
+	t.guard(g)
+	return r, nil
+}
+
+// record reads the record at key, guards it and opens its value.
+func (t *tx) record(key fsm.Key) (*fsm.Record, []byte, error) {
+	r, err := t.row(key)
+	if err != nil || r == nil {
 		return nil, nil, err
 	}
-	if r == nil {
-		t.guard(fsm.Guard{Kind: fsm.GuardRecord, Key: key})
-		return nil, nil, nil
-	}
-	t.guard(fsm.Guard{Kind: fsm.GuardRecord, Key: key, Revision: r.Revision})
 	value, err := t.barrier.Open(seal.TableRecord, key, 0, r.Value)
 	return r, value, err
+}
+
+// message reads the record at key into m and tells whether it is there.
+func (t *tx) message(key fsm.Key, m proto.Message) (bool, error) {
+	r, value, err := t.record(key)
+	if err != nil || r == nil {
+		return false, err
+	}
+	if err := proto.Unmarshal(value, m); err != nil {
+		return false, fmt.Errorf("reading a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return true, nil
+}
+
+// putMessage stages m as the record at key, owned by lease unless that is nil.
+func (t *tx) putMessage(key fsm.Key, m proto.Message, lease fsm.Key) error {
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encoding a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return t.putRecord(key, value, lease)
+}
+
+// id is the key in a space of what is known by the keyed hash of secret.
+func (t *tx) id(space fsm.Space, kind string, secret []byte) (fsm.Key, error) {
+	hash, err := t.barrier.ID(kind, secret)
+	if err != nil {
+		return nil, err
+	}
+	return append(fsm.Key{byte(space)}, hash...), nil
 }
 
 // putRecord stages a record, sealed, owned by lease unless that is nil.
@@ -116,6 +164,49 @@ func (t *tx) PutRecord(p engine.Path, value []byte) error {
 		return err
 	}
 	return t.putRecord(key, value, nil)
+}
+
+// PutExpiring implements engine.Tx. Each put has a lease of its own: the lease of
+// an earlier one ends without effect, for it owns the record no more.
+func (t *tx) PutExpiring(p engine.Path, value []byte, ttl time.Duration) error {
+	key, err := t.name(p)
+	if err != nil {
+		return err
+	}
+	lease, err := t.randomKey(spaceExpiry)
+	if err != nil {
+		return err
+	}
+	t.stage(fsm.Operation{Kind: fsm.OpGrantLease, Key: lease, TTL: ttl, State: fsm.LeaseActive})
+	return t.putRecord(key, value, lease)
+}
+
+// PutOwned implements engine.Tx.
+func (t *tx) PutOwned(p engine.Path, value []byte) error {
+	key, err := t.name(p)
+	if err != nil {
+		return err
+	}
+	if t.who == nil || t.who.lease == nil {
+		return &engine.InvalidError{Why: "this belongs to a token, and the request has none that could own it"}
+	}
+	return t.putRecord(key, value, t.who.lease)
+}
+
+// randomKey draws a key in a space.
+func (t *tx) randomKey(space fsm.Space) (fsm.Key, error) {
+	key := make(fsm.Key, 17)
+	key[0] = byte(space)
+	if _, err := io.ReadFull(t.rand, key[1:]); err != nil {
+		return nil, fmt.Errorf("drawing an id: %w", err)
+	}
+	return key, nil
+}
+
+// Hash implements engine.Tx.
+func (t *tx) Hash(value string) (string, error) {
+	hash, err := t.barrier.ID("engine/"+t.mount, []byte(value))
+	return hex.EncodeToString(hash), err
 }
 
 // DeleteRecord implements engine.Tx.
@@ -238,21 +329,43 @@ func (t *tx) SetLimits(p engine.Path, keep uint64) error {
 	return err
 }
 
-// Children implements engine.Tx. The keys lie in the order of their blinded
-// names, so a page must look at every child; below a child it does not look.
+// Children implements engine.Tx.
 func (t *tx) Children(dir engine.Path, after string, limit int) (names []string, more bool, err error) {
+	return t.list(fsm.Secrets, dir, after, limit, func(fsm.Key) (bool, error) { return true, nil })
+}
+
+// Records implements engine.Tx.
+func (t *tx) Records(dir engine.Path, after string, limit int) (names []string, more bool, err error) {
+	return t.list(fsm.Records, dir, after, limit, func(key fsm.Key) (bool, error) {
+		r, err := t.view.Record(key)
+		return r != nil, err
+	})
+}
+
+// list lists the names directly in a directory of a table. The keys lie in the
+// order of their blinded names, so a page must look at every child; below a child
+// it looks no further than to the first row that is there.
+func (t *tx) list(table fsm.Table, dir engine.Path, after string, limit int, there func(fsm.Key) (bool, error)) (names []string, more bool, err error) {
 	parent, err := t.name(dir)
 	if err != nil {
 		return nil, false, err
 	}
-	keys, err := t.view.Keys(fsm.Secrets, parent)
+	keys, err := t.view.Keys(table, parent)
 	if err != nil {
 		return nil, false, err
 	}
 	page := newPage(after, limit, func(name string) string { return name })
 	for ok := keys.Next(); ok; {
 		key := keys.Key()
-		if len(key) == len(parent) { // the secret that has the directory's own name
+		if len(key) == len(parent) { // what has the directory's own name
+			ok = keys.Next()
+			continue
+		}
+		alive, err := there(key)
+		if err != nil {
+			return nil, false, firstError(err, keys.Close())
+		}
+		if !alive {
 			ok = keys.Next()
 			continue
 		}

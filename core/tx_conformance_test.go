@@ -1,6 +1,7 @@
 package core
 
 import (
+	"crypto/rand"
 	"errors"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func TestTxContract(t *testing.T) {
 type txHarness struct{ *house }
 
 func (h txHarness) Begin(mount string) enginetest.Transaction {
-	b, err := h.gate.Barrier()
+	k, err := h.gate.open()
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func (h txHarness) Begin(mount string) enginetest.Transaction {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return txEnd{newTx(view, b, true).on(mount), h}
+	return txEnd{newTx(view, k, rand.Reader, true).on(mount), h}
 }
 
 func (h txHarness) Advance(d time.Duration) { h.ledger.advance(d) }

@@ -28,8 +28,20 @@ type Tx interface {
 	Record(path Path) ([]byte, error)
 	// PutRecord stages the value of a record.
 	PutRecord(path Path, value []byte) error
+	// PutExpiring stages the value of a record that goes by itself when ttl,
+	// above zero, is over. To put it again sets a new time.
+	PutExpiring(path Path, value []byte, ttl time.Duration) error
+	// PutOwned stages the value of a record that goes with the caller's token.
+	PutOwned(path Path, value []byte) error
 	// DeleteRecord stages the removal of a record.
 	DeleteRecord(path Path) error
+	// Records lists the names of the records directly in a directory, as Children
+	// does for secrets. Records whose time is over are not among them.
+	Records(dir Path, after string, limit int) (names []string, more bool, err error)
+
+	// Hash is a keyed hash of value, as text that may be a segment of a path. It
+	// differs from mount to mount. What is looked up by its hash need not be kept.
+	Hash(value string) (string, error)
 
 	// Head describes the secret at path; nil when there is none.
 	Head(path Path) (*Head, error)
@@ -102,8 +114,12 @@ type Method[Req, Resp proto.Message] struct {
 	Capability Capability
 	// Writes tells that the method stages changes.
 	Writes bool
-	// Path returns what the request is about, relative to the mount.
+	// Path returns what the request is about, relative to the mount, as policies
+	// name it.
 	Path func(Req) string
+	// Creates tells whether a write makes what is not there yet, which needs the
+	// capability create and not update. Nil: it never does.
+	Creates func(Tx, Req) (bool, error)
 	// Handle answers within the transaction. It may run several times.
 	Handle func(Tx, Req) (Resp, error)
 	// Finish puts what only the commit tells into the answer.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/conclave-secrets/conclave/core"
 )
 
 // A Config is everything that can be set about a node. Zero means the stated
@@ -28,6 +30,9 @@ type Config struct {
 	// ShutdownTimeout bounds a clean stop; after it, calls in progress are cut.
 	// Zero: 10 s.
 	ShutdownTimeout time.Duration
+
+	// Catalog is what can be mounted on this node: what the binary carries.
+	Catalog core.Catalog
 }
 
 // A ListenConfig is an address to listen on and the one that others dial.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/policy"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 	"github.com/conclave-secrets/conclave/seal"
 	"github.com/conclave-secrets/conclave/transport/grpc"
@@ -154,7 +155,7 @@ func (n *Node) Seal(ctx context.Context, c core.Caller) error {
 	if err != nil {
 		return err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, true); err != nil {
+	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/seal", policy.CapabilityUpdate, true); err != nil {
 		return err
 	}
 	if err := m.gate.Close(); err != nil {
@@ -270,7 +271,7 @@ func (n *Node) Members(ctx context.Context, c core.Caller) (*conclavev1.MembersR
 	if err != nil {
 		return nil, err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, true); err != nil {
+	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members", policy.CapabilityRead, true); err != nil {
 		return nil, err
 	}
 	resp := &conclavev1.MembersResponse{Members: m.askMembers(ctx)}
@@ -329,7 +330,7 @@ func (n *Node) RemoveMember(ctx context.Context, c core.Caller, id string) error
 	if err != nil {
 		return err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, false); err != nil {
+	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members/remove", policy.CapabilityUpdate, false); err != nil {
 		return err
 	}
 	if id == "" {
@@ -349,7 +350,7 @@ func (n *Node) TransferLeadership(ctx context.Context, c core.Caller, id string)
 	if err != nil {
 		return "", err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, false); err != nil {
+	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members/transfer", policy.CapabilityUpdate, false); err != nil {
 		return "", err
 	}
 	if err := m.change(ctx, cluster.Change{Kind: cluster.ChangeLeader, ID: id}); err != nil {

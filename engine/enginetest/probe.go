@@ -91,6 +91,38 @@ func (p *Probe) PutRecord(path engine.Path, value []byte) error {
 	return p.Tx.PutRecord(path, value)
 }
 
+// PutExpiring implements engine.Tx.
+func (p *Probe) PutExpiring(path engine.Path, value []byte, ttl time.Duration) error {
+	if err := p.stage(path, Staged{Call: "PutExpiring", Value: value, TTL: ttl}); err != nil {
+		return err
+	}
+	return p.Tx.PutExpiring(path, value, ttl)
+}
+
+// PutOwned implements engine.Tx.
+func (p *Probe) PutOwned(path engine.Path, value []byte) error {
+	if err := p.stage(path, Staged{Call: "PutOwned", Value: value}); err != nil {
+		return err
+	}
+	return p.Tx.PutOwned(path, value)
+}
+
+// Records implements engine.Tx.
+func (p *Probe) Records(dir engine.Path, after string, limit int) ([]string, bool, error) {
+	if err := p.call(dir); err != nil {
+		return nil, false, err
+	}
+	return p.Tx.Records(dir, after, limit)
+}
+
+// Hash implements engine.Tx.
+func (p *Probe) Hash(value string) (string, error) {
+	if err := p.call(nil); err != nil {
+		return "", err
+	}
+	return p.Tx.Hash(value)
+}
+
 // DeleteRecord implements engine.Tx.
 func (p *Probe) DeleteRecord(path engine.Path) error {
 	if err := p.stage(path, Staged{Call: "DeleteRecord"}); err != nil {

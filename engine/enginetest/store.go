@@ -37,8 +37,8 @@ const (
 //   - A read of a record is guarded by the record; a read of a head or of any
 //     version, and AppendVersion, by the secret as a whole. Children guards
 //     nothing, and neither does a write that read nothing.
-//   - Directories show secrets, also those without a version yet. A record alone
-//     is not listed.
+//   - Children shows secrets, also those without a version yet, and no records;
+//     Records shows records and no secrets.
 //   - Limits take hold at the next append.
 //
 // Log time stands still but for Advance. A Store is safe for concurrent use.
@@ -61,6 +61,17 @@ type moment struct {
 type record struct {
 	revision uint64 // index of the commit that wrote it
 	value    []byte
+	until    time.Time // zero: it has no end
+	owner    string    // the token that it goes with; "": none
+}
+
+// record returns the record at a place, if it is there.
+func (m *moment) record(at place) (record, bool) {
+	r, ok := m.records[at]
+	if !ok || !r.until.IsZero() && !m.time.Before(r.until) {
+		return record{}, false
+	}
+	return r, true
 }
 
 type secret struct {
@@ -90,6 +101,15 @@ func (s *Store) Advance(d time.Duration) {
 
 // Begin opens a transaction on the moment that is newest, for one mount.
 func (s *Store) Begin(mount string) *Tx { return &Tx{store: s, mount: mount, view: s.moment()} }
+
+// EndToken removes every record that goes with a token.
+func (s *Store) EndToken(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.now.copy()
+	maps.DeleteFunc(next.records, func(_ place, r record) bool { return r.owner == token })
+	s.now = next
+}
 
 func (s *Store) moment() *moment {
 	s.mu.Lock()

@@ -2,7 +2,11 @@ package enginetest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +23,9 @@ type Tx struct {
 	guards    []func(*moment) bool // what must still hold at the commit
 	staged    []func(*moment) bool // the changes; false: impossible
 	committed engine.Commit
+
+	// Token is the caller's, which what PutOwned stages goes with; "": it has none.
+	Token string
 }
 
 var _ engine.Tx = (*Tx)(nil)
@@ -47,8 +54,8 @@ func (t *Tx) Now() time.Time { return t.view.time }
 // Record implements engine.Tx.
 func (t *Tx) Record(p engine.Path) ([]byte, error) {
 	at := t.at(p)
-	r, there := t.view.records[at]
-	t.guard(func(now *moment) bool { return now.records[at].revision == r.revision })
+	r, there := t.view.record(at)
+	t.guard(func(now *moment) bool { current, _ := now.record(at); return current.revision == r.revision })
 	if !there {
 		return nil, nil
 	}
@@ -57,12 +64,45 @@ func (t *Tx) Record(p engine.Path) ([]byte, error) {
 
 // PutRecord implements engine.Tx.
 func (t *Tx) PutRecord(p engine.Path, value []byte) error {
-	at, own := t.at(p), bytes.Clone(value)
+	return t.put(p, record{value: value})
+}
+
+// PutExpiring implements engine.Tx.
+func (t *Tx) PutExpiring(p engine.Path, value []byte, ttl time.Duration) error {
+	return t.put(p, record{value: value, until: t.view.time.Add(ttl)})
+}
+
+// PutOwned implements engine.Tx.
+func (t *Tx) PutOwned(p engine.Path, value []byte) error {
+	if t.Token == "" {
+		return &engine.InvalidError{Why: "the request has no token"}
+	}
+	return t.put(p, record{value: value, owner: t.Token})
+}
+
+func (t *Tx) put(p engine.Path, r record) error {
+	at := t.at(p)
+	r.value = bytes.Clone(r.value)
+	life := r.until.Sub(t.view.time)
 	t.stage(func(next *moment) bool {
-		next.records[at] = record{next.index, own}
+		own := r
+		own.revision = next.index
+		if !own.until.IsZero() {
+			own.until = next.time.Add(life)
+			if life <= 0 || life > maxTTL {
+				return false
+			}
+		}
+		next.records[at] = own
 		return true
 	})
 	return nil
+}
+
+// Hash implements engine.Tx.
+func (t *Tx) Hash(value string) (string, error) {
+	sum := sha256.Sum256([]byte(t.mount + "\x00" + value))
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // DeleteRecord implements engine.Tx.
@@ -208,11 +248,29 @@ func (t *Tx) SetLimits(p engine.Path, keep uint64) error {
 
 // Children implements engine.Tx.
 func (t *Tx) Children(dir engine.Path, after string, limit int) (names []string, more bool, err error) {
+	names, more = t.list(maps.Keys(t.view.secrets), dir, after, limit)
+	return names, more, nil
+}
+
+// Records implements engine.Tx.
+func (t *Tx) Records(dir engine.Path, after string, limit int) (names []string, more bool, err error) {
+	alive := func(yield func(place) bool) {
+		for at := range t.view.records {
+			if _, there := t.view.record(at); there && !yield(at) {
+				return
+			}
+		}
+	}
+	names, more = t.list(alive, dir, after, limit)
+	return names, more, nil
+}
+
+func (t *Tx) list(all iter.Seq[place], dir engine.Path, after string, limit int) (names []string, more bool) {
 	prefix := ""
 	if len(dir) > 0 {
 		prefix = dir.String() + "/"
 	}
-	for at := range t.view.secrets {
+	for at := range all {
 		below, ok := strings.CutPrefix(at.path, prefix)
 		if at.mount != t.mount || !ok {
 			continue
@@ -228,9 +286,9 @@ func (t *Tx) Children(dir engine.Path, after string, limit int) (names []string,
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) > limit {
-		return names[:limit], true, nil
+		return names[:limit], true
 	}
-	return names, false, nil
+	return names, false
 }
 
 // Discard implements Transaction.

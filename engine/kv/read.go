@@ -14,7 +14,7 @@ import (
 func (e *Engine) Get() engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse] {
 	return engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse]{
 		Name: conclavev1.Secrets_Get_FullMethodName, Capability: engine.CapabilityRead,
-		Path:   (*conclavev1.GetSecretRequest).GetPath,
+		Path:   below("data/", (*conclavev1.GetSecretRequest).GetPath),
 		Handle: e.get,
 		Finish: func(r *conclavev1.GetSecretResponse, c engine.Commit) { r.Index = c.Index },
 	}
@@ -54,7 +54,7 @@ func (e *Engine) get(tx engine.Tx, r *conclavev1.GetSecretRequest) (*conclavev1.
 func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse] {
 	return engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse]{
 		Name: conclavev1.Secrets_List_FullMethodName, Capability: engine.CapabilityList,
-		Path: (*conclavev1.ListSecretsRequest).GetPath,
+		Path: below("metadata/", (*conclavev1.ListSecretsRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
 			dir, err := engine.ParseDirectory(r.Path, e.MaxPathBytes)
 			if err != nil {
@@ -81,7 +81,7 @@ func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev
 func (e *Engine) GetMetadata() engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse] {
 	return engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse]{
 		Name: conclavev1.Secrets_GetMetadata_FullMethodName, Capability: engine.CapabilityRead,
-		Path:   (*conclavev1.GetMetadataRequest).GetPath,
+		Path:   below("metadata/", (*conclavev1.GetMetadataRequest).GetPath),
 		Handle: e.getMetadata,
 		Finish: func(r *conclavev1.GetMetadataResponse, c engine.Commit) { r.Index = c.Index },
 	}

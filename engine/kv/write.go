@@ -14,6 +14,23 @@ import (
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
+// below says where policies find a method: Vault's paths in a mount of this kind.
+func below[Req any](prefix string, path func(Req) string) func(Req) string {
+	return func(r Req) string { return prefix + path(r) }
+}
+
+// creates tells whether the secret at a request's path is not there yet.
+func creates[Req any](path func(Req) string) func(engine.Tx, Req) (bool, error) {
+	return func(tx engine.Tx, r Req) (bool, error) {
+		p, err := engine.ParsePath(path(r), 0)
+		if err != nil {
+			return false, err
+		}
+		head, err := tx.Head(p)
+		return head == nil, err
+	}
+}
+
 // marshal encodes what is staged: a method that runs again stages the same bytes.
 var marshal = proto.MarshalOptions{Deterministic: true}
 
@@ -21,7 +38,8 @@ var marshal = proto.MarshalOptions{Deterministic: true}
 func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse] {
 	return engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse]{
 		Name: conclavev1.Secrets_Put_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
-		Path: (*conclavev1.PutSecretRequest).GetPath,
+		Path:    below("data/", (*conclavev1.PutSecretRequest).GetPath),
+		Creates: creates((*conclavev1.PutSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
 			value, err := e.encode(r.Data)
 			if err != nil {
@@ -50,7 +68,7 @@ func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.P
 func (e *Engine) Rollback() engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse] {
 	return engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse]{
 		Name: conclavev1.Secrets_Rollback_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
-		Path: (*conclavev1.RollbackSecretRequest).GetPath,
+		Path: below("data/", (*conclavev1.RollbackSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
 			if r.Version == 0 {
 				return nil, &engine.InvalidError{Why: "rollback needs the number of a version"}
@@ -140,7 +158,7 @@ func (e *Engine) encode(data map[string]*conclavev1.Field) ([]byte, error) {
 func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse] {
 	return engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse]{
 		Name: conclavev1.Secrets_Delete_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
-		Path: (*conclavev1.DeleteSecretRequest).GetPath,
+		Path: below("data/", (*conclavev1.DeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
 			return &conclavev1.DeleteSecretResponse{}, e.change(tx, r.Path, engine.Delete, r.Versions)
 		},
@@ -152,7 +170,7 @@ func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *concla
 func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse] {
 	return engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse]{
 		Name: conclavev1.Secrets_Undelete_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
-		Path: (*conclavev1.UndeleteSecretRequest).GetPath,
+		Path: below("undelete/", (*conclavev1.UndeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
 			if len(r.Versions) == 0 {
 				return nil, &engine.InvalidError{Why: "undelete needs the numbers of versions"}
@@ -167,7 +185,7 @@ func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *co
 func (e *Engine) Destroy() engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse] {
 	return engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse]{
 		Name: conclavev1.Secrets_Destroy_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
-		Path: (*conclavev1.DestroySecretRequest).GetPath,
+		Path: below("destroy/", (*conclavev1.DestroySecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
 			if len(r.Versions) == 0 {
 				return nil, &engine.InvalidError{Why: "destroy needs the numbers of versions"}
@@ -245,7 +263,8 @@ func readable(tx engine.Tx, p engine.Path, n uint64) (*engine.Version, error) {
 func (e *Engine) PutMetadata() engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse] {
 	return engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse]{
 		Name: conclavev1.Secrets_PutMetadata_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
-		Path: (*conclavev1.PutMetadataRequest).GetPath,
+		Path:    below("metadata/", (*conclavev1.PutMetadataRequest).GetPath),
+		Creates: creates((*conclavev1.PutMetadataRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.PutMetadataRequest) (*conclavev1.PutMetadataResponse, error) {
 			return &conclavev1.PutMetadataResponse{}, e.putMetadata(tx, r)
 		},
@@ -325,7 +344,7 @@ func checkMetadata(m map[string]string) error {
 func (e *Engine) DeleteMetadata() engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse] {
 	return engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse]{
 		Name: conclavev1.Secrets_DeleteMetadata_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
-		Path: (*conclavev1.DeleteMetadataRequest).GetPath,
+		Path: below("metadata/", (*conclavev1.DeleteMetadataRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {
 			p, err := e.path(r.Path)
 			if err != nil {

@@ -22,7 +22,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 func put(t testing.TB, s *testcluster.Sim, r *testcluster.Replica, path, value string) error {
 	t.Helper()
 	p := r.Process()
-	_, err := core.Call(within(t, 5*time.Second), p.Pipeline, s.Root(), "kv", p.Secrets.Put(), &conclavev1.PutSecretRequest{
+	_, err := core.Call(within(t, 5*time.Second), p.Pipeline, s.Root(), "secret/", p.Secrets.Put(), &conclavev1.PutSecretRequest{
 		Path: path, Data: map[string]*conclavev1.Field{"v": {Kind: &conclavev1.Field_Text{Text: value}}}})
 	return err
 }
@@ -30,7 +30,7 @@ func put(t testing.TB, s *testcluster.Sim, r *testcluster.Replica, path, value s
 func get(t testing.TB, s *testcluster.Sim, r *testcluster.Replica, path string) (string, error) {
 	t.Helper()
 	p := r.Process()
-	resp, err := core.Call(within(t, 5*time.Second), p.Pipeline, s.Root(), "kv", p.Secrets.Get(), &conclavev1.GetSecretRequest{Path: path})
+	resp, err := core.Call(within(t, 5*time.Second), p.Pipeline, s.Root(), "secret/", p.Secrets.Get(), &conclavev1.GetSecretRequest{Path: path})
 	return resp.GetSecret().GetData()["v"].GetText(), err
 }
 

@@ -129,25 +129,25 @@ func (c *client) callSecrets(ctx context.Context, p *testcluster.Process, o *his
 	root, w := c.run.sim.Root(), &conclavev1.WriteOptions{IdempotencyKey: key}
 	switch o.Kind {
 	case history.Put:
-		resp, err := core.Call(ctx, p.Pipeline, root, "kv", p.Secrets.Put(), &conclavev1.PutSecretRequest{Path: o.Key, Cas: o.CAS, Write: w,
+		resp, err := core.Call(ctx, p.Pipeline, root, "secret/", p.Secrets.Put(), &conclavev1.PutSecretRequest{Path: o.Key, Cas: o.CAS, Write: w,
 			Data: map[string]*conclavev1.Field{"value": {Kind: &conclavev1.Field_Text{Text: o.Value}}}})
 		a.number, a.index = resp.GetVersion().GetVersion(), resp.GetIndex()
 		return err
 	case history.Get:
-		resp, err := core.Call(ctx, p.Pipeline, root, "kv", p.Secrets.Get(), &conclavev1.GetSecretRequest{Path: o.Key, Version: o.Version,
+		resp, err := core.Call(ctx, p.Pipeline, root, "secret/", p.Secrets.Get(), &conclavev1.GetSecretRequest{Path: o.Key, Version: o.Version,
 			Read: &conclavev1.ReadOptions{Consistency: o.Level, AtLeastIndex: o.AtLeast, MaxAge: durationpb.New(o.MaxAge)}})
 		a.number, a.index, a.read = resp.GetSecret().GetVersion().GetVersion(), resp.GetIndex(), resp.GetSecret().GetData()["value"].GetText()
 		return err
 	case history.Delete:
-		resp, err := core.Call(ctx, p.Pipeline, root, "kv", p.Secrets.Delete(), &conclavev1.DeleteSecretRequest{Path: o.Key, Write: w})
+		resp, err := core.Call(ctx, p.Pipeline, root, "secret/", p.Secrets.Delete(), &conclavev1.DeleteSecretRequest{Path: o.Key, Write: w})
 		a.index = resp.GetIndex()
 		return err
 	case history.Undelete:
-		resp, err := core.Call(ctx, p.Pipeline, root, "kv", p.Secrets.Undelete(), &conclavev1.UndeleteSecretRequest{Path: o.Key, Versions: []uint64{o.Version}, Write: w})
+		resp, err := core.Call(ctx, p.Pipeline, root, "secret/", p.Secrets.Undelete(), &conclavev1.UndeleteSecretRequest{Path: o.Key, Versions: []uint64{o.Version}, Write: w})
 		a.index = resp.GetIndex()
 		return err
 	}
-	resp, err := core.Call(ctx, p.Pipeline, root, "kv", p.Secrets.Destroy(), &conclavev1.DestroySecretRequest{Path: o.Key, Versions: []uint64{o.Version}, Write: w})
+	resp, err := core.Call(ctx, p.Pipeline, root, "secret/", p.Secrets.Destroy(), &conclavev1.DestroySecretRequest{Path: o.Key, Versions: []uint64{o.Version}, Write: w})
 	a.index = resp.GetIndex()
 	return err
 }

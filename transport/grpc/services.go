@@ -39,8 +39,8 @@ type Rooms struct {
 	Admission *core.Admission
 }
 
-// secretsMount is the id of the mount that the Secrets service shows.
-const secretsMount = "kv"
+// secretsMount is the path of the mount that the Secrets service shows.
+const secretsMount = "secret/"
 
 type secrets struct {
 	conclavev1.UnimplementedSecretsServer

@@ -194,14 +194,28 @@ func (x *LeaseData) GetData() map[string]*v1.Field {
 	return nil
 }
 
-// Token is a credential, stored under the keyed hash of its text.
+// Token is a credential, stored under the keyed hash of its text and owned by a
+// lease, which has its times.
 type Token struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Root          bool                   `protobuf:"varint,2,opt,name=root,proto3" json:"root,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // display name
+	Root           bool                   `protobuf:"varint,2,opt,name=root,proto3" json:"root,omitempty"` // may do everything, whatever its policies
+	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Accessor       string                 `protobuf:"bytes,4,opt,name=accessor,proto3" json:"accessor,omitempty"`
+	Policies       []string               `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`
+	Metadata       map[string]string      `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Path           string                 `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`                          // of the request that made it
+	UsesLeft       uint64                 `protobuf:"varint,8,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"` // 0: without limit
+	Orphan         bool                   `protobuf:"varint,9,opt,name=orphan,proto3" json:"orphan,omitempty"`
+	Renewable      bool                   `protobuf:"varint,10,opt,name=renewable,proto3" json:"renewable,omitempty"`
+	Period         *durationpb.Duration   `protobuf:"bytes,11,opt,name=period,proto3" json:"period,omitempty"`
+	ExplicitMaxTtl *durationpb.Duration   `protobuf:"bytes,12,opt,name=explicit_max_ttl,json=explicitMaxTtl,proto3" json:"explicit_max_ttl,omitempty"`
+	CreationTtl    *durationpb.Duration   `protobuf:"bytes,13,opt,name=creation_ttl,json=creationTtl,proto3" json:"creation_ttl,omitempty"` // 0: never expires
+	Role           string                 `protobuf:"bytes,14,opt,name=role,proto3" json:"role,omitempty"`
+	BoundCidrs     []string               `protobuf:"bytes,15,rep,name=bound_cidrs,json=boundCidrs,proto3" json:"bound_cidrs,omitempty"`
+	Mount          string                 `protobuf:"bytes,16,opt,name=mount,proto3" json:"mount,omitempty"` // id of the auth mount that made it
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Token) Reset() {
@@ -255,6 +269,466 @@ func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Token) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *Token) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *Token) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *Token) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Token) GetUsesLeft() uint64 {
+	if x != nil {
+		return x.UsesLeft
+	}
+	return 0
+}
+
+func (x *Token) GetOrphan() bool {
+	if x != nil {
+		return x.Orphan
+	}
+	return false
+}
+
+func (x *Token) GetRenewable() bool {
+	if x != nil {
+		return x.Renewable
+	}
+	return false
+}
+
+func (x *Token) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *Token) GetExplicitMaxTtl() *durationpb.Duration {
+	if x != nil {
+		return x.ExplicitMaxTtl
+	}
+	return nil
+}
+
+func (x *Token) GetCreationTtl() *durationpb.Duration {
+	if x != nil {
+		return x.CreationTtl
+	}
+	return nil
+}
+
+func (x *Token) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Token) GetBoundCidrs() []string {
+	if x != nil {
+		return x.BoundCidrs
+	}
+	return nil
+}
+
+func (x *Token) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
+// Accessor leads from the keyed hash of an accessor to that of its token.
+type Accessor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Accessor) Reset() {
+	*x = Accessor{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Accessor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Accessor) ProtoMessage() {}
+
+func (x *Accessor) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Accessor.ProtoReflect.Descriptor instead.
+func (*Accessor) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Accessor) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+// MountTable is what is mounted where.
+type MountTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mounts        []*Mount               `protobuf:"bytes,1,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MountTable) Reset() {
+	*x = MountTable{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MountTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MountTable) ProtoMessage() {}
+
+func (x *MountTable) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MountTable.ProtoReflect.Descriptor instead.
+func (*MountTable) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MountTable) GetMounts() []*Mount {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+// Mount is one engine or auth method at its path.
+type Mount struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	Id                     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // for ever; what lies in the mount is filed under it
+	Path                   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // ends in a slash; an auth method's starts with auth/
+	Type                   string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Accessor               string                 `protobuf:"bytes,4,opt,name=accessor,proto3" json:"accessor,omitempty"`
+	Description            string                 `protobuf:"bytes,5,opt,name=description,proto3" json:"description,omitempty"`
+	Options                map[string]string      `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	DefaultTtl             *durationpb.Duration   `protobuf:"bytes,7,opt,name=default_ttl,json=defaultTtl,proto3" json:"default_ttl,omitempty"` // 0: the system's
+	MaxTtl                 *durationpb.Duration   `protobuf:"bytes,8,opt,name=max_ttl,json=maxTtl,proto3" json:"max_ttl,omitempty"`
+	ListingVisibility      string                 `protobuf:"bytes,9,opt,name=listing_visibility,json=listingVisibility,proto3" json:"listing_visibility,omitempty"`
+	AuditClearRequestKeys  []string               `protobuf:"bytes,10,rep,name=audit_clear_request_keys,json=auditClearRequestKeys,proto3" json:"audit_clear_request_keys,omitempty"`
+	AuditClearResponseKeys []string               `protobuf:"bytes,11,rep,name=audit_clear_response_keys,json=auditClearResponseKeys,proto3" json:"audit_clear_response_keys,omitempty"`
+	TokenType              string                 `protobuf:"bytes,12,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	CreatedAt              *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Mount) Reset() {
+	*x = Mount{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mount) ProtoMessage() {}
+
+func (x *Mount) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mount.ProtoReflect.Descriptor instead.
+func (*Mount) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Mount) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Mount) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Mount) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Mount) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *Mount) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Mount) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Mount) GetDefaultTtl() *durationpb.Duration {
+	if x != nil {
+		return x.DefaultTtl
+	}
+	return nil
+}
+
+func (x *Mount) GetMaxTtl() *durationpb.Duration {
+	if x != nil {
+		return x.MaxTtl
+	}
+	return nil
+}
+
+func (x *Mount) GetListingVisibility() string {
+	if x != nil {
+		return x.ListingVisibility
+	}
+	return ""
+}
+
+func (x *Mount) GetAuditClearRequestKeys() []string {
+	if x != nil {
+		return x.AuditClearRequestKeys
+	}
+	return nil
+}
+
+func (x *Mount) GetAuditClearResponseKeys() []string {
+	if x != nil {
+		return x.AuditClearResponseKeys
+	}
+	return nil
+}
+
+func (x *Mount) GetTokenType() string {
+	if x != nil {
+		return x.TokenType
+	}
+	return ""
+}
+
+func (x *Mount) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// Policy is a policy as it was written.
+type Policy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Policy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Policy) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// Wrapped is an answer that waits for its one reader.
+type Wrapped struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Body            []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"` // the answer, as JSON; empty: there was nothing to say
+	CreationPath    string                 `protobuf:"bytes,2,opt,name=creation_path,json=creationPath,proto3" json:"creation_path,omitempty"`
+	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Ttl             *durationpb.Duration   `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Accessor        string                 `protobuf:"bytes,5,opt,name=accessor,proto3" json:"accessor,omitempty"`
+	WrappedAccessor string                 `protobuf:"bytes,6,opt,name=wrapped_accessor,json=wrappedAccessor,proto3" json:"wrapped_accessor,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Wrapped) Reset() {
+	*x = Wrapped{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wrapped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wrapped) ProtoMessage() {}
+
+func (x *Wrapped) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wrapped.ProtoReflect.Descriptor instead.
+func (*Wrapped) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Wrapped) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Wrapped) GetCreationPath() string {
+	if x != nil {
+		return x.CreationPath
+	}
+	return ""
+}
+
+func (x *Wrapped) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Wrapped) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Wrapped) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *Wrapped) GetWrappedAccessor() string {
+	if x != nil {
+		return x.WrappedAccessor
+	}
+	return ""
+}
+
 // Receipt answers a write that is sent again under its idempotency key.
 type Receipt struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -267,7 +741,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +753,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +766,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{4}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Receipt) GetMethod() string {
@@ -326,7 +800,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +812,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +825,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{5}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JoinToken) GetExpiresAt() *timestamppb.Timestamp {
@@ -373,7 +847,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +859,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +872,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Authority) GetCertificateDer() []byte {
@@ -446,12 +920,67 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
-	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"j\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\x8b\x05\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\bR\x04root\x129\n" +
 	"\n" +
-	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"d\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
+	"\baccessor\x18\x04 \x01(\tR\baccessor\x12\x1a\n" +
+	"\bpolicies\x18\x05 \x03(\tR\bpolicies\x12B\n" +
+	"\bmetadata\x18\x06 \x03(\v2&.conclave.store.v1.Token.MetadataEntryR\bmetadata\x12\x12\n" +
+	"\x04path\x18\a \x01(\tR\x04path\x12\x1b\n" +
+	"\tuses_left\x18\b \x01(\x04R\busesLeft\x12\x16\n" +
+	"\x06orphan\x18\t \x01(\bR\x06orphan\x12\x1c\n" +
+	"\trenewable\x18\n" +
+	" \x01(\bR\trenewable\x121\n" +
+	"\x06period\x18\v \x01(\v2\x19.google.protobuf.DurationR\x06period\x12C\n" +
+	"\x10explicit_max_ttl\x18\f \x01(\v2\x19.google.protobuf.DurationR\x0eexplicitMaxTtl\x12<\n" +
+	"\fcreation_ttl\x18\r \x01(\v2\x19.google.protobuf.DurationR\vcreationTtl\x12\x12\n" +
+	"\x04role\x18\x0e \x01(\tR\x04role\x12\x1f\n" +
+	"\vbound_cidrs\x18\x0f \x03(\tR\n" +
+	"boundCidrs\x12\x14\n" +
+	"\x05mount\x18\x10 \x01(\tR\x05mount\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
+	"\bAccessor\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\">\n" +
+	"\n" +
+	"MountTable\x120\n" +
+	"\x06mounts\x18\x01 \x03(\v2\x18.conclave.store.v1.MountR\x06mounts\"\xe7\x04\n" +
+	"\x05Mount\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x1a\n" +
+	"\baccessor\x18\x04 \x01(\tR\baccessor\x12 \n" +
+	"\vdescription\x18\x05 \x01(\tR\vdescription\x12?\n" +
+	"\aoptions\x18\x06 \x03(\v2%.conclave.store.v1.Mount.OptionsEntryR\aoptions\x12:\n" +
+	"\vdefault_ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"defaultTtl\x122\n" +
+	"\amax_ttl\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06maxTtl\x12-\n" +
+	"\x12listing_visibility\x18\t \x01(\tR\x11listingVisibility\x127\n" +
+	"\x18audit_clear_request_keys\x18\n" +
+	" \x03(\tR\x15auditClearRequestKeys\x129\n" +
+	"\x19audit_clear_response_keys\x18\v \x03(\tR\x16auditClearResponseKeys\x12\x1d\n" +
+	"\n" +
+	"token_type\x18\f \x01(\tR\ttokenType\x129\n" +
+	"\n" +
+	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
+	"\x06Policy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xf1\x01\n" +
+	"\aWrapped\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\x12#\n" +
+	"\rcreation_path\x18\x02 \x01(\tR\fcreationPath\x129\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x1a\n" +
+	"\baccessor\x18\x05 \x01(\tR\baccessor\x12)\n" +
+	"\x10wrapped_accessor\x18\x06 \x01(\tR\x0fwrappedAccessor\"d\n" +
 	"\aReceipt\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12%\n" +
 	"\x0erequest_digest\x18\x02 \x01(\fR\rrequestDigest\x12\x1a\n" +
@@ -477,36 +1006,54 @@ func file_conclave_store_v1_store_proto_rawDescGZIP() []byte {
 	return file_conclave_store_v1_store_proto_rawDescData
 }
 
-var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_conclave_store_v1_store_proto_goTypes = []any{
 	(*SecretData)(nil),            // 0: conclave.store.v1.SecretData
 	(*SecretSettings)(nil),        // 1: conclave.store.v1.SecretSettings
 	(*LeaseData)(nil),             // 2: conclave.store.v1.LeaseData
 	(*Token)(nil),                 // 3: conclave.store.v1.Token
-	(*Receipt)(nil),               // 4: conclave.store.v1.Receipt
-	(*JoinToken)(nil),             // 5: conclave.store.v1.JoinToken
-	(*Authority)(nil),             // 6: conclave.store.v1.Authority
-	nil,                           // 7: conclave.store.v1.SecretData.DataEntry
-	nil,                           // 8: conclave.store.v1.SecretSettings.CustomMetadataEntry
-	nil,                           // 9: conclave.store.v1.LeaseData.DataEntry
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*v1.Field)(nil),              // 12: conclave.v1.Field
+	(*Accessor)(nil),              // 4: conclave.store.v1.Accessor
+	(*MountTable)(nil),            // 5: conclave.store.v1.MountTable
+	(*Mount)(nil),                 // 6: conclave.store.v1.Mount
+	(*Policy)(nil),                // 7: conclave.store.v1.Policy
+	(*Wrapped)(nil),               // 8: conclave.store.v1.Wrapped
+	(*Receipt)(nil),               // 9: conclave.store.v1.Receipt
+	(*JoinToken)(nil),             // 10: conclave.store.v1.JoinToken
+	(*Authority)(nil),             // 11: conclave.store.v1.Authority
+	nil,                           // 12: conclave.store.v1.SecretData.DataEntry
+	nil,                           // 13: conclave.store.v1.SecretSettings.CustomMetadataEntry
+	nil,                           // 14: conclave.store.v1.LeaseData.DataEntry
+	nil,                           // 15: conclave.store.v1.Token.MetadataEntry
+	nil,                           // 16: conclave.store.v1.Mount.OptionsEntry
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*v1.Field)(nil),              // 19: conclave.v1.Field
 }
 var file_conclave_store_v1_store_proto_depIdxs = []int32{
-	7,  // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
-	10, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
-	8,  // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
-	9,  // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
-	11, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	11, // 5: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 6: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
-	12, // 7: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
+	17, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
+	13, // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
+	14, // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
+	18, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	15, // 5: conclave.store.v1.Token.metadata:type_name -> conclave.store.v1.Token.MetadataEntry
+	17, // 6: conclave.store.v1.Token.period:type_name -> google.protobuf.Duration
+	17, // 7: conclave.store.v1.Token.explicit_max_ttl:type_name -> google.protobuf.Duration
+	17, // 8: conclave.store.v1.Token.creation_ttl:type_name -> google.protobuf.Duration
+	6,  // 9: conclave.store.v1.MountTable.mounts:type_name -> conclave.store.v1.Mount
+	16, // 10: conclave.store.v1.Mount.options:type_name -> conclave.store.v1.Mount.OptionsEntry
+	17, // 11: conclave.store.v1.Mount.default_ttl:type_name -> google.protobuf.Duration
+	17, // 12: conclave.store.v1.Mount.max_ttl:type_name -> google.protobuf.Duration
+	18, // 13: conclave.store.v1.Mount.created_at:type_name -> google.protobuf.Timestamp
+	18, // 14: conclave.store.v1.Wrapped.created_at:type_name -> google.protobuf.Timestamp
+	17, // 15: conclave.store.v1.Wrapped.ttl:type_name -> google.protobuf.Duration
+	18, // 16: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	19, // 17: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
+	19, // 18: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_conclave_store_v1_store_proto_init() }
@@ -520,7 +1067,7 @@ func file_conclave_store_v1_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_store_v1_store_proto_rawDesc), len(file_conclave_store_v1_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,217 @@
+package core
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/fsm"
+	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
+)
+
+// mountTableKey is the record of all mounts: few, and they change together.
+var mountTableKey = fsm.Key{byte(spaceMount), 1}
+
+// SystemTTL is what a token or lease lives for when nothing says otherwise, and
+// at most: 32 days.
+const SystemTTL = 768 * time.Hour
+
+// maxMounts bounds the table, which is one record.
+const maxMounts = 4096
+
+// mountTable is the mount table at one revision, compiled.
+type mountTable struct {
+	revision fsm.Revision
+	rows     *storev1.MountTable
+	byPath   []*mount // longest path first
+	byID     map[string]*mount
+}
+
+// mount is one mount, ready to answer.
+type mount struct {
+	engine.Mount
+	row    *storev1.Mount
+	routes *engine.Routes // nil: this binary does not know the type
+}
+
+// mounts returns the mount table, and guards it.
+func (t *tx) mounts() (*mountTable, error) {
+	r, err := t.row(mountTableKey)
+	if err != nil {
+		return nil, err
+	}
+	var revision fsm.Revision
+	if r != nil {
+		revision = r.Revision
+	}
+	if table := t.cache.mounts.Load(); table != nil && table.revision == revision {
+		return table, nil
+	}
+	rows := &storev1.MountTable{}
+	if _, err := t.message(mountTableKey, rows); err != nil {
+		return nil, err
+	}
+	table, err := t.cache.compileMounts(revision, rows)
+	if err == nil {
+		t.cache.mounts.Store(table)
+	}
+	return table, err
+}
+
+func (d *directory) compileMounts(revision fsm.Revision, rows *storev1.MountTable) (*mountTable, error) {
+	table := &mountTable{revision: revision, rows: rows, byID: map[string]*mount{}}
+	for _, row := range rows.Mounts {
+		m := &mount{row: row, Mount: engine.Mount{ID: row.Id, Path: row.Path, Accessor: row.Accessor, Type: row.Type, Options: row.Options,
+			DefaultTTL: cmp.Or(row.DefaultTtl.AsDuration(), SystemTTL), MaxTTL: cmp.Or(row.MaxTtl.AsDuration(), SystemTTL)}}
+		// A type that only another release knows leaves the rest of the table alone.
+		if backend := d.backend(row.Path, row.Type); backend != nil {
+			routes, err := backend.Routes(row.Options)
+			if err != nil {
+				return nil, fmt.Errorf("mount of type %s: %w", row.Type, err)
+			}
+			m.routes = engine.CompileRoutes(routes)
+		}
+		table.byPath, table.byID[row.Id] = append(table.byPath, m), m
+	}
+	slices.SortFunc(table.byPath, func(a, b *mount) int { return cmp.Compare(len(b.Path), len(a.Path)) })
+	return table, nil
+}
+
+// backend returns what answers a mount of a type, nil if this binary has none.
+func (d *directory) backend(path, kind string) engine.Backend {
+	if strings.HasPrefix(path, authPrefix) {
+		return d.catalog.Auth[kind]
+	}
+	return d.catalog.Engines[kind]
+}
+
+const authPrefix = "auth/"
+
+// find returns the mount that has path, and what remains of the path in it.
+func (m *mountTable) find(path string) (*mount, string) {
+	for _, e := range m.byPath {
+		if rest, ok := strings.CutPrefix(path, e.Path); ok {
+			return e, rest
+		}
+		if path+"/" == e.Path { // a mount is found with its slash or without
+			return e, ""
+		}
+	}
+	return nil, ""
+}
+
+// Mounts lists the mounts, in the order of their paths. The rows are the
+// caller's to look at and not to change.
+func (t *tx) Mounts() ([]*storev1.Mount, error) {
+	table, err := t.mounts()
+	if err != nil {
+		return nil, err
+	}
+	rows := slices.Clone(table.rows.Mounts)
+	slices.SortFunc(rows, func(a, b *storev1.Mount) int { return cmp.Compare(a.Path, b.Path) })
+	return rows, nil
+}
+
+// errors of changes to the mount table.
+var (
+	// ErrPathInUse: another mount is at the path, above it or below it.
+	ErrPathInUse = errors.New("path is already in use")
+	// ErrUnknownType: nothing of that type can be mounted.
+	ErrUnknownType = errors.New("unknown type")
+	// ErrNoMount: nothing is mounted at the path.
+	ErrNoMount = errors.New("no mount at the path")
+)
+
+// Enable stages a new mount. It fills in id, accessor and time. The conflicting
+// path is returned with ErrPathInUse.
+func (t *tx) Enable(row *storev1.Mount) (conflict string, err error) {
+	table, err := t.mounts()
+	if err != nil {
+		return "", err
+	}
+	backend := t.cache.backend(row.Path, row.Type)
+	if backend == nil {
+		return "", ErrUnknownType
+	}
+	if _, err := backend.Routes(row.Options); err != nil {
+		return "", err
+	}
+	for _, e := range table.rows.Mounts {
+		if strings.HasPrefix(row.Path, e.Path) || strings.HasPrefix(e.Path, row.Path) {
+			return e.Path, ErrPathInUse
+		}
+	}
+	if len(table.rows.Mounts) >= maxMounts {
+		return "", &engine.InvalidError{Why: fmt.Sprintf("there are %d mounts already, which is the limit", maxMounts)}
+	}
+	if row.Id, err = randomID(t.rand); err != nil {
+		return "", err
+	}
+	accessor, err := randomID(t.rand)
+	if err != nil {
+		return "", err
+	}
+	row.Accessor = row.Type + "_" + accessor[:8]
+	row.CreatedAt = timestampOf(t.Now())
+	return "", t.putMounts(&storev1.MountTable{Mounts: append(slices.Clone(table.rows.Mounts), row)})
+}
+
+func (t *tx) putMounts(rows *storev1.MountTable) error { return t.putMessage(mountTableKey, rows, nil) }
+
+// Change stages a mount with another row at its place; the id stays.
+func (t *tx) Change(path string, change func(*storev1.Mount) error) error {
+	table, err := t.mounts()
+	if err != nil {
+		return err
+	}
+	rows := cloneMessage(table.rows)
+	for _, row := range rows.Mounts {
+		if row.Path == path {
+			if err := change(row); err != nil {
+				return err
+			}
+			return t.putMounts(rows)
+		}
+	}
+	return ErrNoMount
+}
+
+// Disable stages the end of a mount: it is gone at once, its tokens and leases
+// are revoked, and what lies in it is removed by and by.
+func (t *tx) Disable(path string) error {
+	table, err := t.mounts()
+	if err != nil {
+		return err
+	}
+	rows := &storev1.MountTable{}
+	var gone *storev1.Mount
+	for _, row := range table.rows.Mounts {
+		if row.Path == path {
+			gone = row
+			continue
+		}
+		rows.Mounts = append(rows.Mounts, row)
+	}
+	if gone == nil {
+		return ErrNoMount
+	}
+	t.stage(fsm.Operation{Kind: fsm.OpRevokeGroup, Key: mountGroup(gone.Id)})
+	return t.putMounts(rows)
+}
+
+// mountGroup is the group of the leases that a mount has made.
+func mountGroup(id string) fsm.Key { return append(fsm.Key{byte(spaceMount), 2}, id...) }
+
+func randomID(rand io.Reader) (string, error) {
+	raw := make([]byte, 16)
+	if _, err := io.ReadFull(rand, raw); err != nil {
+		return "", fmt.Errorf("drawing an id: %w", err)
+	}
+	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80 // RFC 9562, version 4
+	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]), nil
+}

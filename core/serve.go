@@ -1,0 +1,231 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/policy"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+)
+
+// Request is a request by verb and path, as the Vault-shaped transport has it.
+type Request struct {
+	Verb  engine.Verb
+	Path  string // mount and what is in it, without a leading slash
+	Input engine.Input
+	// WrapTTL above zero wraps the answer for that long.
+	WrapTTL time.Duration
+	Read    *conclavev1.ReadOptions
+}
+
+// Reply is the answer to a Request.
+type Reply struct {
+	engine.Answer
+	Auth      *Auth     // a login or a renewal; nil: none
+	Wrap      *WrapInfo // the answer is wrapped: Data and Auth are nil
+	MountType string
+	Index     uint64 // reflects everything that the request saw or did
+}
+
+// Auth is a token as it is handed out.
+type Auth struct {
+	Token     *Token
+	Text      []byte // nil when the caller has it already
+	TTL       time.Duration
+	Renewable bool
+}
+
+// ErrNoRoute: the path has a mount, and nothing in it answers.
+var ErrNoRoute = errors.New("unsupported path")
+
+// ErrNoVerb: the path answers, but not to this verb.
+var ErrNoVerb = errors.New("unsupported operation")
+
+// Serve answers a request by verb and path.
+func (p *Pipeline) Serve(ctx context.Context, c Caller, q Request) (*Reply, error) {
+	writes, parallel, err := p.look(q)
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	lane := q.Path
+	if parallel {
+		lane = ""
+	}
+	r := &request{
+		caller: c, name: q.Verb.String() + " " + q.Path, writes: writes, lane: lane, read: q.Read,
+		route: func(t *tx) (*plan, error) { return t.plan(ctx, c, q) },
+	}
+	value, err := p.do(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return value.(*Reply), nil
+}
+
+// look tells what kind of route a request will have, on what this node has
+// applied. If the mounts have changed since, the request finds out by itself: a
+// read that stages something becomes a write.
+func (p *Pipeline) look(q Request) (writes, parallel bool, err error) {
+	keys, err := p.gate.open()
+	if err != nil {
+		return false, false, err
+	}
+	view, err := p.ledger.View()
+	if err != nil {
+		return false, false, err
+	}
+	defer closeView(view, &err)
+	table, err := newTx(view, keys, p.rand, false).mounts()
+	if err != nil {
+		return false, false, err
+	}
+	m, rest := table.find(q.Path)
+	if m == nil || m.routes == nil {
+		return false, false, nil
+	}
+	match, _ := m.routes.Find(q.Verb, rest)
+	if match.Route == nil {
+		return false, false, nil
+	}
+	return match.Route.Writes, match.Route.Parallel, nil
+}
+
+// plan routes a request by verb and path.
+func (t *tx) plan(ctx context.Context, c Caller, q Request) (*plan, error) {
+	out := &plan{access: policy.Request{Path: q.Path, Capability: capabilityOf(q.Verb), Parameters: parameters(q.Input),
+		Wrapped: q.WrapTTL > 0, WrapTTL: q.WrapTTL}}
+	table, err := t.mounts()
+	if err != nil {
+		return nil, err
+	}
+	m, rest := table.find(q.Path)
+	if m == nil || m.routes == nil {
+		out.missed = ErrNoMount
+		return out, nil
+	}
+	match, known := m.routes.Find(q.Verb, rest)
+	switch {
+	case !known:
+		out.missed = ErrNoRoute
+		return out, nil
+	case match.Route == nil:
+		out.missed = ErrNoVerb
+		return out, nil
+	}
+	in, err := match.Bind(q.Input)
+	if err != nil {
+		out.missed = err
+		return out, nil
+	}
+	t.on(m.ID)
+	call := &engine.Call{Tx: t, Context: ctx, Mount: m.Mount, Rand: t.rand, Caller: engine.Caller{Address: c.Address}}
+	out.open, out.access.Sudo = match.Route.Open, match.Route.Sudo
+	if q.Verb == engine.VerbWrite {
+		out.creates = func() (bool, error) { return match.Creates(call, in) }
+	}
+	out.handle = func() (reply, error) {
+		if t.who != nil {
+			call.Caller.DisplayName, call.Caller.TokenID = t.who.token.Name, fmt.Sprintf("%x", t.who.key[1:])
+		}
+		return t.serve(call, m, match, in, q)
+	}
+	return out, nil
+}
+
+// parameters walks over what a request sends, for rules that constrain it.
+func parameters(in engine.Input) iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		for name, raw := range in.Body {
+			var value any
+			if json.Unmarshal(raw, &value) != nil { // a transport passes on valid JSON only
+				value = string(raw)
+			}
+			if !yield(name, value) {
+				return
+			}
+		}
+		for name, values := range in.Query {
+			if _, twice := in.Body[name]; twice || len(values) == 0 {
+				continue
+			}
+			if !yield(name, values[0]) {
+				return
+			}
+		}
+	}
+}
+
+func capabilityOf(v engine.Verb) policy.Capability {
+	switch v {
+	case engine.VerbRead:
+		return policy.CapabilityRead
+	case engine.VerbList:
+		return policy.CapabilityList
+	case engine.VerbPatch:
+		return policy.CapabilityPatch
+	case engine.VerbDelete:
+		return policy.CapabilityDelete
+	}
+	return policy.CapabilityUpdate
+}
+
+// serve runs the handler and makes what it asked for: a token.
+func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Request) (reply, error) {
+	answer, err := match.Serve(call, in)
+	if err != nil {
+		return reply{}, err
+	}
+	out := &Reply{Answer: answer, MountType: m.Type}
+	if answer.Login != nil {
+		made, err := t.login(m, q.Path, answer.Login)
+		if err != nil {
+			return reply{}, err
+		}
+		out.Auth = &Auth{Token: &made.Token, Text: made.Text.Expose(), TTL: made.TTL, Renewable: made.Renewable}
+	} else if auth, ok := answer.Data.(*Auth); ok { // the token store answers with one itself
+		out.Auth, out.Data = auth, nil
+	}
+	r := reply{value: out, finish: func(c engine.Commit) {
+		out.Index = c.Index
+		if data, ok := out.Data.(engine.Committer); ok {
+			data.Committed(c)
+		}
+	}}
+	if q.WrapTTL > 0 {
+		r.wrap = &wrapping{ttl: q.WrapTTL, path: q.Path, reply: out}
+	}
+	return r, nil
+}
+
+// login makes the token of somebody who has logged in.
+func (t *tx) login(m *mount, path string, l *engine.Login) (*NewToken, error) {
+	policies := slices.Clone([]string(l.Token.Policies))
+	if !bool(l.Token.NoDefaultPolicy) && !slices.Contains(policies, "default") {
+		policies = append(policies, "default")
+	}
+	policies = slices.DeleteFunc(policies, func(name string) bool { return name == "root" }) // a login never makes a root token
+	slices.Sort(policies)
+	return t.CreateToken(TokenSpec{
+		Settings: l.Token, DisplayName: l.DisplayName, Metadata: l.Metadata, Path: path, Mount: m.ID, Renewable: true,
+		Policies: slices.Compact(policies), DefaultTTL: m.DefaultTTL, MaxTTL: m.MaxTTL,
+	})
+}
+
+// timestampOf is nil for the zero time.
+func timestampOf(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func cloneMessage[M proto.Message](m M) M { return proto.Clone(m).(M) }
