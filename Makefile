@@ -29,8 +29,8 @@ lint:
 	$(GO) test -count=1 ./internal/deptest # uncached: it looks at every package
 
 unit:
-	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v /internal/testprocess)
-	$(GO) test -count=1 -timeout 20m ./internal/testprocess # uncached: it builds the binary itself
+	$(GO) test -timeout 20m $$($(GO) list ./... | grep -v -e /internal/testprocess -e /internal/testforeign)
+	$(GO) test -count=1 -p 1 -timeout 20m ./internal/testprocess ./internal/testforeign # uncached: they build the binary
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(RACE)

@@ -146,7 +146,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{t: t, ledger: newSingle(t), clock: &handClock{}, gate: NewGate(rand.Reader, Catalog{})}
+	h := &house{t: t, ledger: newSingle(t), clock: &handClock{}, gate: NewGate(rand.Reader, Catalog{}, nil)}
 	f, err := Found(rand.Reader, time.Unix(1_767_225_600, 0), 3, 2, nil)
 	if err != nil {
 		t.Fatal(err)

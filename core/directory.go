@@ -145,3 +145,6 @@ func (t *tx) Policies() ([]string, error) {
 	slices.Sort(names)
 	return names, keys.Close()
 }
+
+// MayAny tells whether the caller may do anything below the path of a mount.
+func (t *tx) MayAny(path string) bool { return t.who != nil && t.who.acl.MayAny(path) }

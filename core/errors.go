@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
@@ -35,6 +36,9 @@ func refuse(reason conclavev1.Reason, message, hint string) *Error {
 	return &Error{Reason: reason, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE, Message: message, Hint: hint}
 }
 
+// Denied is a refusal for want of a right, in the given words.
+func Denied(message string) *Error { return refuse(conclavev1.Reason_REASON_DENIED, message, "") }
+
 // retryable is what an error of the ledger may say about itself.
 type retryable interface{ RetryAfterHint() time.Duration }
 
@@ -56,6 +60,9 @@ func explain(err error, writes bool) *Error {
 // explainRefusal knows the refusals of engines and of the seal.
 func explainRefusal(err error) *Error {
 	var (
+		credential  *auth.CredentialError
+		unavailable *auth.UnavailableError
+
 		path     *engine.PathError
 		invalid  *engine.InvalidError
 		missing  *engine.NotFoundError
@@ -66,6 +73,12 @@ func explainRefusal(err error) *Error {
 		newerKey *seal.UnknownKeyError
 	)
 	switch {
+	case errors.As(err, &credential): // it unwraps to invalid
+		return explainCredential(credential)
+	case errors.As(err, &unavailable):
+		e := refuse(conclavev1.Reason_REASON_OVERLOADED, unavailable.What, "try again after the stated time")
+		e.RetryAfter = unavailable.Retry
+		return e
 	case errors.As(err, &path):
 		return refuse(conclavev1.Reason_REASON_INVALID, path.Error(), "write it as segments between single slashes, like app/db/password")
 	case errors.As(err, &invalid):
@@ -86,12 +99,23 @@ func explainRefusal(err error) *Error {
 		return refuse(conclavev1.Reason_REASON_INVALID, err.Error(), "")
 	case errors.Is(err, seal.ErrSealed):
 		return errSealed()
+	case errors.Is(err, seal.ErrName):
+		return refuse(conclavev1.Reason_REASON_INVALID, "the path has too many segments", "use fewer and longer ones")
 	case errors.As(err, &foreign), errors.Is(err, seal.ErrNameAltered):
 		return refuse(conclavev1.Reason_REASON_INTERNAL, "a stored value fails its authentication: it was altered or moved", "check this node's disk; other nodes may have the value intact")
 	case errors.As(err, &newerKey):
 		return refuse(conclavev1.Reason_REASON_INTERNAL, "a stored value needs a key that this node does not have yet", "unseal this node again")
 	}
 	return nil
+}
+
+// explainCredential is a failed login, in the words of its method.
+func explainCredential(c *auth.CredentialError) *Error {
+	e := refuse(conclavev1.Reason_REASON_INVALID, c.Text, "")
+	if c.Kind != auth.Invalid {
+		e.Reason = conclavev1.Reason_REASON_DENIED
+	}
+	return e
 }
 
 func explainCheckAndSet(cas *engine.CheckAndSetError) *Error {

@@ -18,6 +18,8 @@ type Gate struct {
 	rand io.Reader
 
 	catalog Catalog
+	// openLog opens the audit log with keys at hand; nil: there is none.
+	openLog func(*seal.Barrier) (Recorder, error)
 
 	// keys is nil while sealed. Requests in flight keep those that they began
 	// with; the barrier answers seal.ErrSealed once it was wiped.
@@ -32,11 +34,23 @@ type Gate struct {
 type keys struct {
 	barrier   *seal.Barrier
 	directory *directory
+	recorder  Recorder // nil: nobody keeps a log
 }
 
 // NewGate returns a sealed gate that takes its randomness from rand. catalog is
-// what can be mounted once it is open.
-func NewGate(rand io.Reader, catalog Catalog) *Gate { return &Gate{rand: rand, catalog: catalog} }
+// what can be mounted once it is open. openLog, unless nil, opens the audit log
+// each time the gate opens; without the log the gate stays shut.
+func NewGate(rand io.Reader, catalog Catalog, openLog func(*seal.Barrier) (Recorder, error)) *Gate {
+	return &Gate{rand: rand, catalog: catalog, openLog: openLog}
+}
+
+// Recorder is the audit log at work; nil while the node is sealed, or keeps none.
+func (g *Gate) Recorder() Recorder {
+	if k := g.keys.Load(); k != nil {
+		return k.recorder
+	}
+	return nil
+}
 
 // Sealed tells whether the node has no keys.
 func (g *Gate) Sealed() bool { return g.keys.Load() == nil }
@@ -95,7 +109,14 @@ func (g *Gate) Submit(cfg seal.Config, share string) (seal.Progress, error) {
 	if err != nil {
 		return progress, errors.Join(fmt.Errorf("unsealing: %w", err), keyring.Wipe())
 	}
-	g.keys.Store(&keys{barrier, &directory{catalog: g.catalog}})
+	opened := &keys{barrier: barrier, directory: &directory{catalog: g.catalog}}
+	if g.openLog != nil {
+		if opened.recorder, err = g.openLog(barrier); err != nil {
+			return progress, errors.Join(refuse(conclavev1.Reason_REASON_INTERNAL, "the audit log cannot be opened, so the node stays sealed",
+				"see the node's log"), err, barrier.Wipe())
+		}
+	}
+	g.keys.Store(opened)
 	return progress, nil
 }
 
@@ -116,7 +137,11 @@ func (g *Gate) Close() error {
 		g.unsealer.Reset()
 	}
 	if k := g.keys.Swap(nil); k != nil {
-		return k.barrier.Wipe()
+		err := k.barrier.Wipe()
+		if k.recorder != nil {
+			err = errors.Join(k.recorder.Close(), err)
+		}
+		return err
 	}
 	return nil
 }

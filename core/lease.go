@@ -172,7 +172,7 @@ func (s *Leases) Renew(ctx context.Context, c Caller, r *conclavev1.RenewLeaseRe
 	return call(ctx, s.pipeline, c, method[*conclavev1.RenewLeaseRequest, *conclavev1.RenewLeaseResponse]{
 		name: conclavev1.Leases_Renew_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
 		path:   func(r *conclavev1.RenewLeaseRequest) string { return "sys/leases/renew/" + r.Id },
-		handle: renew,
+		handle: (*tx).RenewLease,
 		finish: func(resp *conclavev1.RenewLeaseResponse, done engine.Commit) {
 			resp.Index = done.Index
 			extend(resp.Lease, done.Time)
@@ -180,7 +180,8 @@ func (s *Leases) Renew(ctx context.Context, c Caller, r *conclavev1.RenewLeaseRe
 	}, r)
 }
 
-func renew(t *tx, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
+// RenewLease stages a renewal and describes the lease, but for its expiry.
+func (t *tx) RenewLease(r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
 	if r.Ttl.AsDuration() < 0 || r.Ttl.AsDuration() > fsm.MaxTTL {
 		return nil, &engine.InvalidError{Why: "the ttl of a renewal must lie between 0 and 100 years"}
 	}
@@ -225,12 +226,13 @@ func (s *Leases) Revoke(ctx context.Context, c Caller, r *conclavev1.RevokeLease
 	return call(ctx, s.pipeline, c, method[*conclavev1.RevokeLeaseRequest, *conclavev1.RevokeLeaseResponse]{
 		name: conclavev1.Leases_Revoke_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
 		path:   func(r *conclavev1.RevokeLeaseRequest) string { return "sys/leases/revoke/" + r.Id },
-		handle: revoke,
+		handle: (*tx).RevokeLease,
 		finish: func(resp *conclavev1.RevokeLeaseResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)
 }
 
-func revoke(t *tx, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
+// RevokeLease stages the end of a lease, or of all below a prefix.
+func (t *tx) RevokeLease(r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
 	op := fsm.Operation{Kind: fsm.OpRevokeLease}
 	var err error
 	if r.Prefix {
@@ -253,17 +255,20 @@ func revoke(t *tx, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseRes
 func (s *Leases) Lookup(ctx context.Context, c Caller, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.LookupLeaseRequest, *conclavev1.LookupLeaseResponse]{
 		name: conclavev1.Leases_Lookup_FullMethodName, capability: policy.CapabilityUpdate,
-		path: func(r *conclavev1.LookupLeaseRequest) string { return "sys/leases/lookup/" + r.Id },
-		handle: func(t *tx, r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
-			key, l, err := t.usableLease(r.Id)
-			if err != nil {
-				return nil, err
-			}
-			out := describe(r.Id, l)
-			return &conclavev1.LookupLeaseResponse{Lease: out}, t.open(key, l, out)
-		},
+		path:   func(r *conclavev1.LookupLeaseRequest) string { return "sys/leases/lookup/" + r.Id },
+		handle: (*tx).LookupLease,
 		finish: func(resp *conclavev1.LookupLeaseResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)
+}
+
+// LookupLease describes a lease.
+func (t *tx) LookupLease(r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLeaseResponse, error) {
+	key, l, err := t.usableLease(r.Id)
+	if err != nil {
+		return nil, err
+	}
+	out := describe(r.Id, l)
+	return &conclavev1.LookupLeaseResponse{Lease: out}, t.open(key, l, out)
 }
 
 // List lists the leases below a prefix, without their data.
@@ -271,12 +276,13 @@ func (s *Leases) List(ctx context.Context, c Caller, r *conclavev1.ListLeasesReq
 	return call(ctx, s.pipeline, c, method[*conclavev1.ListLeasesRequest, *conclavev1.ListLeasesResponse]{
 		name: conclavev1.Leases_List_FullMethodName, capability: policy.CapabilityList,
 		path:   func(r *conclavev1.ListLeasesRequest) string { return "sys/leases/lookup/" + r.Prefix },
-		handle: list,
+		handle: (*tx).ListLeases,
 		finish: func(resp *conclavev1.ListLeasesResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)
 }
 
-func list(t *tx, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
+// ListLeases lists leases without their data.
+func (t *tx) ListLeases(r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
 	dir, err := engine.ParseDirectory(r.Prefix, 0)
 	if err != nil {
 		return nil, err

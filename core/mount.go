@@ -175,6 +175,11 @@ func (t *tx) Change(path string, change func(*storev1.Mount) error) error {
 			if err := change(row); err != nil {
 				return err
 			}
+			if backend := t.cache.backend(row.Path, row.Type); backend != nil {
+				if _, err := backend.Routes(row.Options); err != nil {
+					return err // a table that does not compile would take all mounts with it
+				}
+			}
 			return t.putMounts(rows)
 		}
 	}

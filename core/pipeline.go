@@ -56,7 +56,9 @@ const maxAttempts = 64
 // request is one request on its way, whatever the transport and its types.
 type request struct {
 	caller Caller
-	name   string // as receipts and the audit log call it
+	id     string // for the audit log; may be empty
+	body   []byte // what was sent, as JSON, for the audit log; may be nil
+	name   string // as receipts call it
 	writes bool
 	lane   string
 	read   *conclavev1.ReadOptions
@@ -73,8 +75,9 @@ type request struct {
 // plan is a request routed on one view.
 type plan struct {
 	access policy.Request
-	open   bool  // needs no token
-	missed error // nothing answers; told to those who may ask
+	mount  *mount // nil: it needs none, or there is none
+	open   bool   // needs no token
+	missed error  // nothing answers; told to those who may ask
 	// creates tells, of a write, whether it makes what is not there yet; nil: never.
 	creates func() (bool, error)
 	handle  func() (reply, error)
@@ -85,6 +88,18 @@ type reply struct {
 	value  any
 	finish func(engine.Commit)
 	wrap   *wrapping // nil: the answer goes out as it is
+	// refusal is what the request fails with once what it staged is committed:
+	// a failed login that is counted.
+	refusal error
+}
+
+// answer finishes the reply with what the commit told.
+func (r *reply) answer(c engine.Commit) (any, error) {
+	if r.refusal != nil {
+		return nil, r.refusal
+	}
+	r.finish(c)
+	return r.value, nil
 }
 
 // do carries out a request and returns its reply, finished.
@@ -95,15 +110,10 @@ func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, explain(err, r.writes)
 	}
-	var value any
-	if r.writes {
-		value, err = p.write(ctx, keys, r, 0)
-	} else if value, err = p.answer(ctx, keys, r); errors.Is(err, errStaged) {
-		// A read that leaves something behind is a write on a current view.
-		var index uint64
-		if index, err = p.views.confirm(ctx); err == nil {
-			value, err = p.write(ctx, keys, r, index)
-		}
+	account := newAccount(keys.recorder, r)
+	value, err := p.carryOut(ctx, keys, r, account)
+	if aerr := account.answer(ctx, value, err); aerr != nil {
+		return nil, explain(aerr, r.writes)
 	}
 	if err != nil {
 		return nil, explain(err, r.writes)
@@ -111,17 +121,34 @@ func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 	return value, nil
 }
 
+func (p *Pipeline) carryOut(ctx context.Context, keys *keys, r *request, a *account) (any, error) {
+	if r.writes {
+		return p.write(ctx, keys, r, a, 0)
+	}
+	value, err := p.answer(ctx, keys, r, a)
+	if !errors.Is(err, errStaged) {
+		return value, err
+	}
+	// A read that leaves something behind is a write on a current view.
+	index, err := p.views.confirm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.write(ctx, keys, r, a, index)
+}
+
 // errStaged ends a read that has staged something: a use of its token, a wrapped answer.
 var errStaged = errors.New("the read has something to commit")
 
 // answer reads from one view that is as fresh as the request demands.
-func (p *Pipeline) answer(ctx context.Context, keys *keys, r *request) (value any, err error) {
+func (p *Pipeline) answer(ctx context.Context, keys *keys, r *request, a *account) (value any, err error) {
 	view, err := p.views.open(ctx, r.read)
 	if err != nil {
 		return nil, err
 	}
 	defer closeView(view, &err)
 	t := newTx(view, keys, p.rand, false)
+	t.account = a
 	reply, err := t.run(r)
 	if err != nil {
 		return nil, err
@@ -129,8 +156,7 @@ func (p *Pipeline) answer(ctx context.Context, keys *keys, r *request) (value an
 	if len(t.batch.Operations) > 0 {
 		return nil, errStaged
 	}
-	reply.finish(engine.Commit{Index: view.Index(), Time: t.Now()})
-	return reply.value, nil
+	return reply.answer(engine.Commit{Index: view.Index(), Time: t.Now()})
 }
 
 // run takes a request through its stages on the transaction's view.
@@ -148,7 +174,7 @@ func (t *tx) run(r *request) (reply, error) {
 			return reply{}, err
 		}
 	}
-	if answer.wrap != nil {
+	if answer.wrap != nil && answer.refusal == nil {
 		return t.wrap(answer)
 	}
 	return answer, nil
@@ -157,16 +183,19 @@ func (t *tx) run(r *request) (reply, error) {
 // admit routes, identifies and authorises. Who may not ask is told so before
 // it is told whether anybody would have answered.
 func (t *tx) admit(r *request) (*plan, error) {
+	t.caller = r.caller
 	plan, err := r.route(t)
 	if err != nil {
 		return nil, err
 	}
+	t.account.routed(plan)
 	if plan.open {
 		return plan, plan.missed
 	}
 	if t.who, err = t.identify(r.caller); err != nil {
 		return nil, err
 	}
+	t.account.identified(t.who)
 	if err := t.authorise(r, plan); err != nil {
 		return nil, err
 	}
@@ -185,7 +214,9 @@ func (t *tx) authorise(r *request, plan *plan) error {
 		}
 	}
 	plan.access.Reason = r.caller.Reason
-	if d := t.who.acl.Decide(plan.access); !d.Allowed {
+	d := t.who.acl.Decide(plan.access)
+	t.account.decided(plan, d)
+	if !d.Allowed {
 		return denied(d)
 	}
 	return nil
@@ -213,7 +244,7 @@ type attempt struct {
 // write runs the request on newer and newer views, at or after atLeast, until its
 // batch commits or a refusal is confirmed. The first view is whatever this node
 // has: what is stale in it the guards find out.
-func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, atLeast uint64) (any, error) {
+func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *account, atLeast uint64) (any, error) {
 	if err := p.writable(); err != nil {
 		return nil, err
 	}
@@ -223,7 +254,7 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, atLeast ui
 	}
 	defer leave()
 	for range maxAttempts {
-		a, err := p.attempt(ctx, keys, r, atLeast)
+		a, err := p.attempt(ctx, keys, r, account, atLeast)
 		if err != nil {
 			// atLeast was confirmed while this request was under way, so a view
 			// that reflects it has all that was acknowledged before. To confirm
@@ -244,8 +275,10 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, atLeast ui
 			continue
 		}
 		if a.replay || len(a.batch.Operations) == 0 {
-			a.reply.finish(a.commit)
-			return a.reply.value, nil
+			return a.reply.answer(a.commit)
+		}
+		if err := account.request(ctx); err != nil {
+			return nil, err
 		}
 		result, err := p.ledger.Propose(ctx, a.batch)
 		if err != nil {
@@ -253,8 +286,7 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, atLeast ui
 		}
 		switch result.Code {
 		case fsm.Applied:
-			a.reply.finish(engine.Commit{Index: result.Index, Time: result.Time.Time()})
-			return a.reply.value, nil
+			return a.reply.answer(engine.Commit{Index: result.Index, Time: result.Time.Time()})
 		case fsm.Conflict:
 			if a.receipt != nil && result.Guard == a.receipt.guard {
 				p.receipts.drop(a.receipt.lease)
@@ -293,7 +325,7 @@ func (p *Pipeline) current(ctx context.Context, index uint64) (uint64, bool, err
 // The first time it does not look whether the request was carried out before:
 // almost none was, and the guard on the receipt finds those that were. Then, and
 // when the method refuses, which may be because its work is done, it looks.
-func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, atLeast uint64) (a attempt, err error) {
+func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, account *account, atLeast uint64) (a attempt, err error) {
 	var receiptLease fsm.Key
 	if r.key != "" {
 		if receiptLease, err = p.receipts.current(ctx); err != nil {
@@ -306,6 +338,7 @@ func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, atLeast 
 	}
 	defer closeView(view, &err)
 	t := newTx(view, keys, p.rand, true)
+	t.account = account
 	a.index, a.batch = view.Index(), &t.batch
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
 	if r.key == "" {

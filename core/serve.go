@@ -2,9 +2,9 @@ package core
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -25,6 +25,10 @@ type Request struct {
 	// WrapTTL above zero wraps the answer for that long.
 	WrapTTL time.Duration
 	Read    *conclavev1.ReadOptions
+	// ID names the request in the audit log and in its answer. Raw is the body as
+	// it was sent, for the audit log, which shows hashes of its values.
+	ID  string
+	Raw []byte
 }
 
 // Reply is the answer to a Request.
@@ -61,7 +65,7 @@ func (p *Pipeline) Serve(ctx context.Context, c Caller, q Request) (*Reply, erro
 		lane = ""
 	}
 	r := &request{
-		caller: c, name: q.Verb.String() + " " + q.Path, writes: writes, lane: lane, read: q.Read,
+		id: q.ID, body: q.Raw, caller: c, name: q.Verb.String() + " " + q.Path, writes: writes, lane: lane, read: q.Read,
 		route: func(t *tx) (*plan, error) { return t.plan(ctx, c, q) },
 	}
 	value, err := p.do(ctx, r)
@@ -127,15 +131,18 @@ func (t *tx) plan(ctx context.Context, c Caller, q Request) (*plan, error) {
 		return out, nil
 	}
 	t.on(m.ID)
-	call := &engine.Call{Tx: t, Context: ctx, Mount: m.Mount, Rand: t.rand, Caller: engine.Caller{Address: c.Address}}
+	out.mount = m
+	call := &engine.Call{Tx: t, Context: ctx, Mount: m.Mount, Rand: t.rand, Path: q.Path, Wraps: q.WrapTTL > 0,
+		Caller: engine.Caller{Address: c.Address}}
 	out.open, out.access.Sudo = match.Route.Open, match.Route.Sudo
 	if q.Verb == engine.VerbWrite {
-		out.creates = func() (bool, error) { return match.Creates(call, in) }
+		out.creates = func() (bool, error) {
+			t.introduce(call)
+			return match.Creates(call, in)
+		}
 	}
 	out.handle = func() (reply, error) {
-		if t.who != nil {
-			call.Caller.DisplayName, call.Caller.TokenID = t.who.token.Name, fmt.Sprintf("%x", t.who.key[1:])
-		}
+		t.introduce(call)
 		return t.serve(call, m, match, in, q)
 	}
 	return out, nil
@@ -164,6 +171,13 @@ func parameters(in engine.Input) iter.Seq2[string, any] {
 	}
 }
 
+// introduce tells an engine who asks.
+func (t *tx) introduce(call *engine.Call) {
+	if t.who != nil {
+		call.Caller.DisplayName, call.Caller.TokenID = t.who.token.Name, hex.EncodeToString(t.who.key[1:])
+	}
+}
+
 func capabilityOf(v engine.Verb) policy.Capability {
 	switch v {
 	case engine.VerbRead:
@@ -184,6 +198,9 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 	if err != nil {
 		return reply{}, err
 	}
+	if answer.Refusal != nil {
+		return reply{refusal: answer.Refusal}, nil
+	}
 	out := &Reply{Answer: answer, MountType: m.Type}
 	if answer.Login != nil {
 		made, err := t.login(m, q.Path, answer.Login)
@@ -191,8 +208,13 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 			return reply{}, err
 		}
 		out.Auth = &Auth{Token: &made.Token, Text: made.Text.Expose(), TTL: made.TTL, Renewable: made.Renewable}
-	} else if auth, ok := answer.Data.(*Auth); ok { // the token store answers with one itself
-		out.Auth, out.Data = auth, nil
+	}
+	switch data := answer.Data.(type) {
+	case *Auth: // of the token store
+		out.Auth, out.Data = data, nil
+	case *Reply: // unwrapped
+		data.Warnings = append(data.Warnings, out.Warnings...)
+		out = data
 	}
 	r := reply{value: out, finish: func(c engine.Commit) {
 		out.Index = c.Index

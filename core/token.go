@@ -345,15 +345,16 @@ func (t *tx) Accessors(limit int) ([]string, error) {
 	return accessors, keys.Close()
 }
 
-// RenewToken stages a renewal and returns for how long the token lives from now.
-func (t *tx) RenewToken(token *Token, increment time.Duration, defaultTTL time.Duration) (time.Duration, error) {
+// RenewToken stages a renewal and returns for how long the token lives from now:
+// as long as is asked for, or else as at first.
+func (t *tx) RenewToken(token *Token, increment time.Duration) (time.Duration, error) {
 	l := token.Lease
 	ttl := increment
 	if period := token.Period.AsDuration(); period > 0 {
 		ttl = period
 	}
 	if ttl == 0 {
-		ttl = defaultTTL
+		ttl = token.CreationTtl.AsDuration()
 	}
 	t.guard(fsm.Guard{Kind: fsm.GuardLease, Key: token.lease, Number: l.Generation, State: l.State})
 	t.stage(fsm.Operation{Kind: fsm.OpRenewLease, Key: token.lease, TTL: ttl})
@@ -385,4 +386,29 @@ func (t *tx) use(who *identity) error {
 	token := cloneMessage(who.token)
 	token.UsesLeft = left - 1
 	return t.putMessage(who.key, token, who.lease)
+}
+
+// CallerToken is what the caller sent as its token, whatever that is.
+func (t *tx) CallerToken() redact.Bytes { return t.caller.Token }
+
+// CapabilitiesOf tells what a token may do on a path, in the words of policies.
+func (t *tx) CapabilitiesOf(token *Token, path string) ([]string, error) {
+	acl, err := t.accessOf(token.Token)
+	if err != nil {
+		return nil, err
+	}
+	return acl.Capabilities(path), nil
+}
+
+// CallerPolicies are the policies of the caller's token, and whether it may do everything.
+func (t *tx) CallerPolicies() (names []string, root bool) {
+	if t.who == nil {
+		return nil, false
+	}
+	return t.who.token.Policies, t.who.token.Root
+}
+
+// MaySudo tells whether the caller has the capability sudo on a path.
+func (t *tx) MaySudo(path string) bool {
+	return t.who != nil && t.who.acl.Decide(policy.Request{Path: path, Capability: policy.CapabilityUpdate, Sudo: true, Reason: t.caller.Reason}).Allowed
 }

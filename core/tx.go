@@ -24,9 +24,11 @@ type tx struct {
 	mount   string
 	writes  bool // reads of a transaction that writes nothing need no guard
 
-	who   *identity // nil: nobody, or not known yet
-	rand  io.Reader
-	cache *directory // nil where a transaction needs none
+	account *account // never nil where a request is carried out
+	caller  Caller
+	who     *identity // nil: nobody, or not known yet
+	rand    io.Reader
+	cache   *directory // nil where a transaction needs none
 
 	batch   fsm.Batch
 	guarded map[string]bool // by kind and key

@@ -62,3 +62,29 @@ func (e txEnd) Commit() error {
 	}
 	return nil
 }
+
+// tokenLease is the lease that stands for a token in the suite.
+func tokenLease(token string) fsm.Key { return append(fsm.Key{byte(spaceToken)}, token...) }
+
+// BeginAs implements enginetest.TokenHarness.
+func (h txHarness) BeginAs(mount, token string) enginetest.Transaction {
+	h.t.Helper()
+	r, err := h.ledger.Propose(h.t.Context(), &fsm.Batch{Guards: []fsm.Guard{{Kind: fsm.GuardLeaseAbsent, Key: tokenLease(token)}},
+		Operations: []fsm.Operation{{Kind: fsm.OpGrantLease, Key: tokenLease(token), TTL: time.Hour, State: fsm.LeaseActive}}})
+	if err != nil || r.Code != fsm.Applied && r.Code != fsm.Conflict {
+		h.t.Fatalf("granting a token: %+v %v", r, err)
+	}
+	end := h.Begin(mount).(txEnd)
+	end.who = &identity{lease: tokenLease(token)}
+	return end
+}
+
+// EndToken implements enginetest.TokenHarness.
+func (h txHarness) EndToken(token string) {
+	h.t.Helper()
+	r, err := h.ledger.Propose(h.t.Context(), &fsm.Batch{Operations: []fsm.Operation{{Kind: fsm.OpRevokeLease, Key: tokenLease(token)}}})
+	if err != nil || r.Code != fsm.Applied {
+		h.t.Fatalf("revoking a token: %+v %v", r, err)
+	}
+	h.ledger.advance(0)
+}

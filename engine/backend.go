@@ -33,7 +33,9 @@ func PutJSON(tx Tx, path Path, v any) error {
 // EncodeJSON is what PutJSON stages, for PutExpiring and PutOwned.
 func EncodeJSON(v any) ([]byte, error) {
 	buf := bytes.NewBuffer([]byte{formatJSON})
-	if err := json.NewEncoder(buf).Encode(v); err != nil {
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false) // an Object's values stay as they were written
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("encoding a record: %w", err)
 	}
 	return buf.Bytes(), nil

@@ -39,6 +39,8 @@ type Call struct {
 	Caller  Caller
 	Mount   Mount
 	Rand    io.Reader
+	Path    string // of the request, with the mount
+	Wraps   bool   // the caller wants the answer wrapped
 
 	answer Answer
 }
@@ -72,7 +74,17 @@ type Answer struct {
 	// Missing: the answer is that something is not there (any more), and Data
 	// says what is known of it.
 	Missing bool
-	Login   *Login
+	// LeaseDuration says for how long a reader may use the answer before it asks
+	// again, where that is said at all. There is no lease behind it.
+	LeaseDuration time.Duration
+	// LeaseID names the lease that the answer comes with, Renewable whether it
+	// can be renewed; LeaseDuration is then its time to live.
+	LeaseID   string
+	Renewable bool
+	Login     *Login
+	// Refusal: what was staged is to be committed, and then the request fails
+	// with this error. Data and Login do not count.
+	Refusal error
 }
 
 // Warn adds a warning to the answer. Warnings are for people; nothing secret.
@@ -83,8 +95,22 @@ func (c *Call) Warn(format string, args ...any) {
 // Missing marks the answer as one about something that is not there.
 func (c *Call) Missing() { c.answer.Missing = true }
 
+// UseFor tells a reader for how long it may use the answer before it asks again.
+// It grants no lease.
+func (c *Call) UseFor(d time.Duration) { c.answer.LeaseDuration = d }
+
+// Leased tells that the answer comes with a lease.
+func (c *Call) Leased(id string, ttl time.Duration, renewable bool) {
+	c.answer.LeaseID, c.answer.LeaseDuration, c.answer.Renewable = id, ttl, renewable
+}
+
 // Login asks for a token: its record, lease and accessor join the transaction.
 func (c *Call) Login(l Login) { c.answer.Login = &l }
+
+// Refuse makes the request fail with err after what was staged has committed: a
+// refusal that must leave a trace, such as a count of failed logins. The handler
+// returns no error then; with nothing staged, it should return err instead.
+func (c *Call) Refuse(err error) { c.answer.Refusal = err }
 
 // Login is what an auth method found out about who logs in.
 type Login struct {
@@ -114,7 +140,7 @@ type Route struct {
 	Verb Verb
 	// Path is relative to the mount: literal segments, {name} for one segment,
 	// {name...} at the end for the rest, which must not be empty, {name*} for the
-	// rest, which may be.
+	// rest, which may be; literal segments may follow the rest.
 	Path        string
 	Summary     string // one line, starting with a verb
 	Description string // for help; may be empty
@@ -143,8 +169,8 @@ type Route struct {
 //	body:"object" the whole body, as an Object
 //	doc:"…"       for help and OpenAPI
 //
-// Resp is a struct that becomes the answer's data; struct{} means that there is
-// none. A Resp that implements Committer is told of the commit.
+// Resp is a struct, or an Object, that becomes the answer's data; struct{} means
+// that there is none. A Resp that implements Committer is told of the commit.
 func NewRoute[Req, Resp any](r Route, handle func(*Call, *Req) (*Resp, error)) Route {
 	r.request, r.response = shapeOf(reflect.TypeFor[Req](), r.Path), reflect.TypeFor[Resp]()
 	none := r.response.Kind() == reflect.Struct && r.response.NumField() == 0

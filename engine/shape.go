@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -223,10 +224,11 @@ func match(pattern, path []string) (map[string]string, bool) {
 		name, isVariable := variable(p)
 		switch {
 		case isVariable && strings.HasSuffix(p, "...}"), isVariable && strings.HasSuffix(p, "*}"):
-			rest := ""
-			if i < len(path) {
-				rest = strings.Join(path[i:], "/")
+			end := pattern[i+1:] // literal segments may follow
+			if len(path) < i+len(end) || !slices.Equal(path[len(path)-len(end):], end) {
+				return nil, false
 			}
+			rest := strings.Join(path[i:len(path)-len(end)], "/")
 			if rest == "" && strings.HasSuffix(p, "...}") {
 				return nil, false
 			}

@@ -21,6 +21,8 @@ type Config struct {
 	// NodeName is what operators call this node. Empty: its id.
 	NodeName string
 	API      APIConfig
+	HTTP     HTTPConfig
+	Audit    AuditConfig
 	Peer     ListenConfig // Raft and node-to-node calls. Default 127.0.0.1:8201
 	Gossip   ListenConfig // discovery. Default 127.0.0.1:8202
 	Join     JoinConfig
@@ -127,6 +129,9 @@ type LogConfig struct {
 // Defaults fills every field that is zero.
 func (c *Config) Defaults() {
 	def(&c.API.Address, "127.0.0.1:8210")
+	def(&c.HTTP.Address, "127.0.0.1:8200")
+	def(&c.HTTP.ReportedVersion, reportedVersion)
+	def(&c.Audit.File, filepath.Join(c.DataDir, "audit", "audit.log"))
 	def(&c.Peer.Address, "127.0.0.1:8201")
 	def(&c.Gossip.Address, "127.0.0.1:8202")
 	def(&c.Limits.MaxValueBytes, 1<<20)
@@ -208,6 +213,7 @@ func (c *Config) validateAddresses(wrong complaint) {
 			wrong(l.key+".advertise", "must be set, because %s.address %q is no address that others can dial", l.key, l.Address)
 		}
 	}
+	c.HTTP.validate(wrong)
 	if (c.API.TLSCertFile == "") != (c.API.TLSKeyFile == "") {
 		wrong("api.tls_cert_file", "and api.tls_key_file must be set together")
 	}

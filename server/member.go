@@ -67,7 +67,8 @@ func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
 // with this node as its only member. fatal hears once of what the node cannot
 // survive.
 func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l listeners, logger *slog.Logger, found bool, fatal func(error)) (*member, error) {
-	m := &member{cfg: cfg, logger: logger, id: id, lastHeard: id.Others, gate: core.NewGate(rand.Reader, cfg.Catalog)}
+	m := &member{cfg: cfg, logger: logger, id: id, lastHeard: id.Others}
+	m.gate = core.NewGate(rand.Reader, cfg.Catalog, m.openAudit)
 	for _, step := range []func() error{
 		m.claim,
 		func() error { return m.openState(fatal) },

@@ -114,6 +114,7 @@ func TestRottenTailOfTheOnlyVoter(t *testing.T) {
 	for _, l := range []*ListenConfig{&cfg.API.ListenConfig, &cfg.Peer, &cfg.Gossip} {
 		l.Address = "127.0.0.1:0"
 	}
+	cfg.HTTP.Address = "127.0.0.1:0"
 	n, err := Start(f.ctx, cfg, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Fatal(errors.Join(errors.New("it started"), n.Close()))

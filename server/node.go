@@ -27,6 +27,7 @@ type Node struct {
 	lock      *os.File
 	creds     *credentials
 	listeners listeners
+	http      *httpServer // nil: none
 	api       *grpc.Server
 
 	changing sync.Mutex // one founding or joining at a time
@@ -90,6 +91,7 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 	if err != nil {
 		return n, err
 	}
+	n.serveHTTP()
 	go func() { n.served <- n.api.Serve(n.listeners.api) }()
 	logger.Info("node serves", "node", n.id.NodeID, "api", n.APIAddress(), "member", n.id.member(), "version", Version)
 	return n, nil
@@ -152,6 +154,9 @@ func (n *Node) listen() (err error) {
 		return l, nil
 	}
 	if n.listeners.api, err = open("api.address", n.cfg.API.Address); err != nil {
+		return err
+	}
+	if err := n.openHTTP(); err != nil {
 		return err
 	}
 	if n.listeners.peer, err = open("peer.address", n.cfg.Peer.Address); err != nil {
@@ -258,6 +263,7 @@ func (n *Node) shutDown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownTimeout)
 	defer cancel()
 	var errs []error
+	errs = append(errs, n.http.close(ctx))
 	if n.api != nil {
 		n.api.Close(ctx)
 	}

@@ -21,6 +21,7 @@ func startNode(t *testing.T, cfg Config) *Node {
 	for _, l := range []*ListenConfig{&cfg.API.ListenConfig, &cfg.Peer, &cfg.Gossip} {
 		l.Address = "127.0.0.1:0"
 	}
+	cfg.HTTP.Address = "127.0.0.1:0"
 	cfg.Raft.PromoteAfter = 100 * time.Millisecond
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

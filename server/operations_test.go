@@ -70,6 +70,7 @@ func TestJoinWithAddressOfAnother(t *testing.T) {
 	}
 	again := func() error { // on the same port, with an empty directory
 		cfg := Config{DataDir: t.TempDir() + "/data", Peer: ListenConfig{Address: address}, Gossip: ListenConfig{Address: "127.0.0.1:0"},
+			HTTP: HTTPConfig{Address: "off"},
 			API:  APIConfig{ListenConfig: ListenConfig{Address: "127.0.0.1:0"}},
 			Join: JoinConfig{Addresses: []string{f.first.APIAddress()}, Token: JoinToken(token.Token)}}
 		n, err := Start(f.ctx, cfg, f.first.logger)

@@ -239,7 +239,10 @@ func (d *devCluster) environment() []string {
 	return []string{
 		"CONCLAVE_ADDR=" + strings.Join(addresses, ","),
 		"CONCLAVE_CACERT=" + d.nodes[0].caFile(),
+		"VAULT_ADDR=https://" + d.nodes[0].ports.http(),
+		"VAULT_CACERT=" + d.nodes[0].caFile(),
 		"CONCLAVE_TOKEN=" + d.home.state.RootToken,
+		"VAULT_TOKEN=" + d.home.state.RootToken,
 	}
 }
 

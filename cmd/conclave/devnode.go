@@ -49,7 +49,7 @@ func (n *devNode) caFile() string { return filepath.Join(n.dataDir, "ca.pem") }
 func (n *devNode) arguments(joinAddress string) []string {
 	args := []string{
 		"server", "--data-dir", n.dataDir, "--node-name", n.name,
-		"--api-address", n.ports.api(), "--peer-address", n.ports.peer(), "--gossip-address", n.ports.gossip(),
+		"--api-address", n.ports.api(), "--peer-address", n.ports.peer(), "--gossip-address", n.ports.gossip(), "--http-address", n.ports.http(),
 		"--raft-promote-after", "100ms",
 	}
 	if joinAddress != "" {

@@ -9,8 +9,7 @@ import (
 	"syscall"
 )
 
-// devPorts are the ports of one node, as offsets from its base: HTTP is
-// reserved, the others are listened on.
+// devPorts are the ports of one node, as offsets from its base, which is that of HTTP.
 type devPorts struct {
 	Base int `json:"base_port"`
 }
@@ -26,6 +25,7 @@ const (
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
+func (p devPorts) http() string   { return loopback(p.Base) }
 func (p devPorts) api() string    { return loopback(p.Base + apiOffset) }
 func (p devPorts) peer() string   { return loopback(p.Base + peerOffset) }
 func (p devPorts) gossip() string { return loopback(p.Base + gossipOffset) }
@@ -67,7 +67,7 @@ func choosePorts(base, nodes int) ([]devPorts, error) {
 // portsFree listens on each port for a moment.
 func portsFree(layout []devPorts) error {
 	for _, p := range layout {
-		for _, address := range []string{p.api(), p.peer(), p.gossip()} {
+		for _, address := range []string{p.http(), p.api(), p.peer(), p.gossip()} {
 			if err := portFree(address, listenTCP); err != nil {
 				return err
 			}

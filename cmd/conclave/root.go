@@ -44,6 +44,7 @@ func newRoot(io streams) *cobra.Command {
 		operatorCommand(inv),
 		kvCommand(inv),
 		leaseCommand(inv),
+		auditCommand(inv),
 		versionCommand(inv),
 	)
 	inv.addGlobalFlags(root)

@@ -20,12 +20,14 @@ func runServer(cfg server.Config, logger *slog.Logger) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	cfg.Catalog = builtin()
 	node, err := server.Start(ctx, cfg, logger)
 	if err != nil {
 		return serverFailure("starting the node", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- node.Wait() }()
+	defer reopenOnHangup(node, logger)()
 	select {
 	case <-ctx.Done():
 		stop() // a second signal ends the process at once
@@ -58,5 +60,29 @@ func closeFailed(node *server.Node, patience time.Duration) error {
 		return err
 	case <-time.After(patience):
 		return errClose
+	}
+}
+
+// reopenOnHangup has the node let go of a renamed audit file at each SIGHUP, as
+// log rotators expect, until the returned function is called.
+func reopenOnHangup(node *server.Node, logger *slog.Logger) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				if err := node.ReopenAudit(context.Background()); err != nil {
+					logger.Error("the audit log could not be opened anew", "error", err)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(done)
 	}
 }

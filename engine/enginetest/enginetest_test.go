@@ -125,6 +125,10 @@ func TestMutant(t *testing.T) {
 		TestTx(t, func(*testing.T) Harness { return run(NewStore(startOfTime)) })
 		return
 	}
+	if run, ok := routeMutants[name]; ok {
+		run(t)
+		return
+	}
 	methodMutants[name](t)
 }
 
@@ -145,6 +149,9 @@ func TestSuitesCatch(t *testing.T) {
 		catch(name)
 	}
 	for name := range methodMutants {
+		catch(name)
+	}
+	for name := range routeMutants {
 		catch(name)
 	}
 }

@@ -44,6 +44,13 @@ var txMutants = map[string]func(*Store) Harness{
 	"refusal is a success":      alter(func(t *Tx) Transaction { return optimist{t, ErrRefused} }),
 	"conflict is a success":     alter(func(t *Tx) Transaction { return optimist{t, ErrConflict} }),
 	"discard commits":           alter(func(t *Tx) Transaction { return commits{t} }),
+	"nothing expires":           alter(func(t *Tx) Transaction { return lasting{t} }),
+	"expires too early":         alter(func(t *Tx) Transaction { return hasty{t} }),
+	"records show secrets":      alter(func(t *Tx) Transaction { return mixed{t} }),
+	"one hash for all mounts":   alter(func(t *Tx) Transaction { return oneHash{t} }),
+	"nobody owns":               alter(func(t *Tx) Transaction { return ownerless{t} }),
+	"tokens leave things":       func(s *Store) Harness { return heirs{storeHarness{s}} },
+	"tokens take all":           func(s *Store) Harness { return greedy{storeHarness{s}} },
 	"one mount":                 func(s *Store) Harness { return oneMount{s} },
 	"time stands still":         func(s *Store) Harness { return stopped{s.Harness()} },
 }
@@ -200,6 +207,56 @@ func (m optimist) Commit() error {
 type commits struct{ *Tx }
 
 func (m commits) Discard() { _ = m.Commit() } // the mutation is that it takes place
+
+type lasting struct{ *Tx }
+
+func (m lasting) PutExpiring(p engine.Path, v []byte, ttl time.Duration) error {
+	if ttl <= 0 || ttl > maxTTL {
+		return m.Tx.PutExpiring(p, v, ttl)
+	}
+	return m.PutRecord(p, v)
+}
+
+type hasty struct{ *Tx }
+
+func (m hasty) PutExpiring(p engine.Path, v []byte, ttl time.Duration) error {
+	if ttl > maxTTL {
+		return m.Tx.PutExpiring(p, v, ttl)
+	}
+	return m.Tx.PutExpiring(p, v, ttl-1)
+}
+
+type mixed struct{ *Tx }
+
+func (m mixed) Records(dir engine.Path, after string, limit int) ([]string, bool, error) {
+	if names, more, err := m.Tx.Records(dir, after, limit); len(names) > 0 || err != nil {
+		return names, more, err
+	}
+	return m.Children(dir, after, limit)
+}
+
+type oneHash struct{ *Tx }
+
+func (m oneHash) Hash(value string) (string, error) {
+	return (&Tx{store: m.store, view: m.view}).Hash(value)
+}
+
+type ownerless struct{ *Tx }
+
+func (m ownerless) PutOwned(p engine.Path, v []byte) error { return m.PutRecord(p, v) }
+
+type heirs struct{ storeHarness }
+
+func (heirs) EndToken(string) {}
+
+type greedy struct{ storeHarness }
+
+func (h greedy) EndToken(token string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now = h.now.copy()
+	clear(h.now.records)
+}
 
 type oneMount struct{ *Store }
 

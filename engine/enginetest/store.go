@@ -170,3 +170,10 @@ type storeHarness struct{ *Store }
 
 // Begin implements Harness.
 func (h storeHarness) Begin(mount string) Transaction { return h.Store.Begin(mount) }
+
+// BeginAs implements TokenHarness.
+func (h storeHarness) BeginAs(mount, token string) Transaction {
+	tx := h.Store.Begin(mount)
+	tx.Token = token
+	return tx
+}

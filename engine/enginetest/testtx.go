@@ -21,6 +21,18 @@ type Harness interface {
 	Advance(d time.Duration)
 }
 
+// A TokenHarness can also act for tokens. Without it the suite skips what only a
+// token can show, and says so.
+type TokenHarness interface {
+	Harness
+	// BeginAs is Begin for a caller with the token of that name, which is made when
+	// it is first seen and does not expire while the test runs.
+	BeginAs(mount, token string) Transaction
+	// EndToken revokes a token, as far as it goes: what it owns is gone when the
+	// call returns. The suite does not use the name again.
+	EndToken(token string)
+}
+
 // A Transaction is an engine.Tx with its end. The suite ends each one, once.
 type Transaction interface {
 	engine.Tx
@@ -54,6 +66,10 @@ func TestTx(t *testing.T, open func(*testing.T) Harness) {
 		{"guards", (*txSuite).guards},
 		{"mounts", (*txSuite).mounts},
 		{"children", (*txSuite).children},
+		{"records of a directory", (*txSuite).directory},
+		{"records that expire", (*txSuite).expiring},
+		{"records of a token", (*txSuite).owned},
+		{"hash", (*txSuite).hash},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(&txSuite{t, open(t)}) })
 	}

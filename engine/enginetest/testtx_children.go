@@ -38,13 +38,13 @@ func (s *txSuite) children() {
 			{engine.Path{"a", "x", "none"}, nil},
 		} {
 			s.wantChildren(tx, d.dir, d.want...)
-			s.pages(tx, d.dir, d.want)
+			s.pages(tx.Children, d.dir, d.want)
 		}
 	})
 }
 
 // pages asks for the names of a directory from every place and in every size.
-func (s *txSuite) pages(tx engine.Tx, dir engine.Path, all []string) {
+func (s *txSuite) pages(list func(engine.Path, string, int) ([]string, bool, error), dir engine.Path, all []string) {
 	s.Helper()
 	afters := []string{"", "a/a", "~", "b", "b0"}
 	for _, name := range all {
@@ -57,9 +57,9 @@ func (s *txSuite) pages(tx engine.Tx, dir engine.Path, all []string) {
 		}
 		for limit := 1; limit <= len(all)+1; limit++ {
 			want := rest[:min(limit, len(rest))]
-			got, more, err := tx.Children(dir, after, limit)
+			got, more, err := list(dir, after, limit)
 			if err != nil || !sameNames(got, want) || more != (len(rest) > limit) {
-				s.Fatalf("children of %q after %q, at most %d: got %q more %v %v, want %q more %v",
+				s.Fatalf("names in %q after %q, at most %d: got %q more %v %v, want %q more %v",
 					dir, after, limit, got, more, err, want, len(rest) > limit)
 			}
 		}

@@ -3,6 +3,7 @@ package enginetest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/conclave-secrets/conclave/engine"
 )
@@ -33,12 +34,16 @@ var reads = []step{
 	// What is written without having been looked at takes what it finds.
 	{"PutRecord", nothing, false, func(tx engine.Tx, p engine.Path) error { return tx.PutRecord(p, []byte("mine")) }},
 	{"DeleteRecord", nothing, false, func(tx engine.Tx, p engine.Path) error { return tx.DeleteRecord(p) }},
+	{"PutExpiring", nothing, false, func(tx engine.Tx, p engine.Path) error { return tx.PutExpiring(p, []byte("mine"), time.Hour) }},
+	{"Records", nothing, false, func(tx engine.Tx, p engine.Path) error { _, _, err := tx.Records(p[:1], "", 10); return err }},
+	{"Hash", nothing, false, func(tx engine.Tx, p engine.Path) error { _, err := tx.Hash(p.String()); return err }},
 	{"SetLimits", nothing, false, func(tx engine.Tx, p engine.Path) error { return tx.SetLimits(p, 5) }},
 }
 
 var changes = []step{
 	{"PutRecord", aRecord, false, func(tx engine.Tx, p engine.Path) error { return tx.PutRecord(p, []byte("theirs")) }},
 	{"PutRecord of the same value", aRecord, true, func(tx engine.Tx, p engine.Path) error { return tx.PutRecord(p, []byte("record")) }},
+	{"PutExpiring", aRecord, false, func(tx engine.Tx, p engine.Path) error { return tx.PutExpiring(p, []byte("theirs"), time.Hour) }},
 	{"DeleteRecord", aRecord, true, func(tx engine.Tx, p engine.Path) error { return tx.DeleteRecord(p) }},
 	{"AppendVersion", aSecret, false, func(tx engine.Tx, p engine.Path) error { return second(tx.AppendVersion(p, []byte("theirs"), 0)) }},
 	{"SetLimits", aSecret, false, func(tx engine.Tx, p engine.Path) error { return tx.SetLimits(p, 9) }},

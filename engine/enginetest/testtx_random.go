@@ -116,7 +116,7 @@ func (r *rivals) call(x *rivalry) {
 	x.staged = true
 	value := fmt.Appendf(nil, "%d", len(r.past))
 	var got, want error
-	switch r.dice.IntN(8) {
+	switch r.dice.IntN(9) {
 	case 0, 1, 2:
 		ttl := time.Duration(max(0, r.dice.IntN(8)-4))
 		r.note("%d: append %v %s ttl %d", x.id, p, value, ttl)
@@ -140,6 +140,10 @@ func (r *rivals) call(x *rivalry) {
 	case 6:
 		r.note("%d: put record %v %s", x.id, p, value)
 		got, want = x.got.PutRecord(p, value), x.want.PutRecord(p, value)
+	case 8:
+		ttl := time.Duration(1 + r.dice.IntN(6))
+		r.note("%d: put expiring %v %s ttl %d", x.id, p, value, ttl)
+		got, want = x.got.PutExpiring(p, value, ttl), x.want.PutExpiring(p, value, ttl)
 	case 7:
 		if r.dice.IntN(2) == 0 {
 			r.note("%d: delete record %v", x.id, p)
@@ -156,7 +160,7 @@ func (r *rivals) call(x *rivalry) {
 
 // read asks both sides of x about p.
 func (r *rivals) read(x *rivalry, p engine.Path) {
-	switch r.dice.IntN(4) {
+	switch r.dice.IntN(5) {
 	case 0:
 		r.note("%d: record %v", x.id, p)
 		got, err := x.got.Record(p)
@@ -176,6 +180,14 @@ func (r *rivals) read(x *rivalry, p engine.Path) {
 		got, err := x.got.Version(p, n)
 		if want, _ := x.want.Version(p, n); err != nil || !sameVersion(got, want) {
 			r.differ([]any{got, err}, want)
+		}
+	case 4:
+		after, limit := []string{"", "a", "a/"}[r.dice.IntN(3)], 1+r.dice.IntN(3)
+		r.note("%d: records %v after %q at most %d", x.id, p[:len(p)-1], after, limit)
+		got, more, err := x.got.Records(p[:len(p)-1], after, limit)
+		want, wantMore, _ := x.want.Records(p[:len(p)-1], after, limit)
+		if err != nil || more != wantMore || !sameNames(got, want) {
+			r.differ([]any{got, more, err}, []any{want, wantMore})
 		}
 	case 3:
 		after, limit := []string{"", "a", "a/"}[r.dice.IntN(3)], 1+r.dice.IntN(3)

@@ -1,20 +1,22 @@
-// Package kv is the engine for versioned key-value secrets: numbered versions
-// with check-and-set, limits, soft delete, undelete, destroy, expiry, rollback
-// and custom metadata.
+// Package kv is the engine for key-value secrets: numbered versions with
+// check-and-set, limits, soft delete, undelete, destroy, expiry, rollback and
+// custom metadata, and the same without versions, as Vault's version 1 has it.
 //
-// A version's data lies in the version table, sealed to its number; the
-// settings of a secret lie in a record at the same path. Start at Engine.
+// One set of rules (secret.go, settings.go, limits.go) has three doors: the typed
+// methods of the Secrets service (read.go, write.go), Vault's routes of version 2
+// (v2_*.go) and of version 1 (v1.go). All see the same stored data, so what one
+// writes another reads; DESIGN.md says how.
+//
+// What never lives here: a status code, the text of an envelope, a token.
+// Start at Engine and Backend, then secret.go.
 package kv
 
 import (
-	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/conclave-secrets/conclave/engine"
-	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
@@ -25,6 +27,9 @@ type Engine struct {
 	MaxValueBytes int
 	// MaxPathBytes bounds a path. 0: engine.MaxPathBytes.
 	MaxPathBytes int
+	// MaxKeys bounds a listing by a route, which Vault's clients expect whole.
+	// 0: 1,048,576.
+	MaxKeys int
 }
 
 // Limits on custom metadata, as Vault's users know them.
@@ -44,20 +49,14 @@ func (e *Engine) maxValue() int {
 	return e.MaxValueBytes
 }
 
-func (e *Engine) path(s string) (engine.Path, error) { return engine.ParsePath(s, e.MaxPathBytes) }
-
-// settings reads what the secret has besides its versions.
-func settings(tx engine.Tx, p engine.Path) (*storev1.SecretSettings, error) {
-	raw, err := tx.Record(p)
-	if err != nil {
-		return nil, err
+func (e *Engine) maxKeys() int {
+	if e.MaxKeys == 0 {
+		return 1 << 20
 	}
-	s := &storev1.SecretSettings{}
-	if err := proto.Unmarshal(raw, s); err != nil {
-		return nil, fmt.Errorf("reading the settings of a secret: %w", err)
-	}
-	return s, nil
+	return e.MaxKeys
 }
+
+func (e *Engine) path(s string) (engine.Path, error) { return engine.ParsePath(s, e.MaxPathBytes) }
 
 func versionInfo(n uint64, v *engine.Version) *conclavev1.VersionInfo {
 	return &conclavev1.VersionInfo{

@@ -1,12 +1,7 @@
 package kv
 
 import (
-	"fmt"
-
-	"google.golang.org/protobuf/proto"
-
 	"github.com/conclave-secrets/conclave/engine"
-	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
@@ -25,28 +20,20 @@ func (e *Engine) get(tx engine.Tx, r *conclavev1.GetSecretRequest) (*conclavev1.
 	if err != nil {
 		return nil, err
 	}
-	head, err := existing(tx, p)
+	n, v, err := readable(tx, p, r.Version)
 	if err != nil {
 		return nil, err
 	}
-	n := r.Version
-	if n == 0 {
-		n = head.Current
-	}
-	v, err := readable(tx, p, n)
+	data, err := open(v)
 	if err != nil {
 		return nil, err
-	}
-	var data storev1.SecretData
-	if err := proto.Unmarshal(v.Value, &data); err != nil {
-		return nil, fmt.Errorf("reading a secret: %w", err)
 	}
 	s, err := settings(tx, p)
 	if err != nil {
 		return nil, err
 	}
 	return &conclavev1.GetSecretResponse{Secret: &conclavev1.Secret{
-		Path: r.Path, Data: data.Data, Version: versionInfo(n, v), CustomMetadata: s.CustomMetadata,
+		Path: r.Path, Data: data, Version: versionInfo(n, v), CustomMetadata: s.CustomMetadata,
 	}}, nil
 }
 
@@ -56,20 +43,13 @@ func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev
 		Name: conclavev1.Secrets_List_FullMethodName, Capability: engine.CapabilityList,
 		Path: below("metadata/", (*conclavev1.ListSecretsRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
-			dir, err := engine.ParseDirectory(r.Path, e.MaxPathBytes)
-			if err != nil {
-				return nil, err
-			}
 			limit := int(min(r.Limit, maxListed))
 			if limit == 0 {
 				limit = maxListed
 			}
-			names, more, err := tx.Children(dir, r.After, limit)
+			names, more, err := e.list(tx, r.Path, r.After, limit)
 			if err != nil {
 				return nil, err
-			}
-			if len(names) == 0 && r.After == "" && len(dir) > 0 {
-				return nil, &engine.NotFoundError{What: "directory"}
 			}
 			return &conclavev1.ListSecretsResponse{Names: names, More: more}, nil
 		},
@@ -92,30 +72,17 @@ func (e *Engine) getMetadata(tx engine.Tx, r *conclavev1.GetMetadataRequest) (*c
 	if err != nil {
 		return nil, err
 	}
-	head, err := tx.Head(p)
-	if err != nil {
-		return nil, err
-	}
-	if head == nil {
-		return nil, &engine.NotFoundError{What: "secret"}
-	}
-	s, err := settings(tx, p)
+	d, err := describe(tx, p)
 	if err != nil {
 		return nil, err
 	}
 	m := &conclavev1.SecretMetadata{
-		Path: r.Path, CurrentVersion: head.Current, OldestVersion: head.Oldest, MaxVersions: head.Keep,
-		CasRequired: s.CasRequired, DeleteVersionAfter: s.DeleteVersionAfter, CustomMetadata: s.CustomMetadata,
-		CreatedAt: timestamp(head.Created), UpdatedAt: timestamp(head.Updated),
+		Path: r.Path, CurrentVersion: d.head.Current, OldestVersion: d.head.Oldest, MaxVersions: d.own,
+		CasRequired: d.settings.CasRequired, DeleteVersionAfter: d.settings.DeleteVersionAfter, CustomMetadata: d.settings.CustomMetadata,
+		CreatedAt: timestamp(d.head.Created), UpdatedAt: timestamp(d.head.Updated),
 	}
-	for n := head.Oldest; n != 0 && n <= head.Current; n++ {
-		v, err := tx.Version(p, n)
-		if err != nil {
-			return nil, err
-		}
-		if v != nil {
-			m.Versions = append(m.Versions, versionInfo(n, v))
-		}
+	for _, v := range d.versions {
+		m.Versions = append(m.Versions, versionInfo(v.number, v.Version))
 	}
 	return &conclavev1.GetMetadataResponse{Metadata: m}, nil
 }

@@ -89,7 +89,7 @@ func (r *Replica) open(d *disk) (p *Process, err error) {
 	if p.Machine, err = fsm.Open(p.store); err != nil {
 		return nil, errors.Join(err, p.store.Close())
 	}
-	p.Gate = core.NewGate(dice, core.Catalog{})
+	p.Gate = core.NewGate(dice, core.Catalog{}, nil)
 	if err := r.join(p, dice); err != nil {
 		return nil, errors.Join(err, p.Machine.Close(), p.store.Close())
 	}

@@ -50,6 +50,7 @@ type Node struct {
 	API     string // HOST:PORT
 	Peer    string
 	Gossip  string
+	HTTP    string
 
 	cluster *Cluster
 	index   int
@@ -109,14 +110,14 @@ func Empty(o Options) (*Cluster, error) {
 // AddNode makes a node that belongs to the cluster but was not started yet; see
 // Join. Not to be called while another goroutine uses the cluster.
 func (c *Cluster) AddNode() (*Node, error) {
-	addresses, err := freeAddresses(3)
+	addresses, err := freeAddresses(4)
 	if err != nil {
 		return nil, err
 	}
 	name := fmt.Sprintf("node%d", len(c.Nodes)+1)
 	n := &Node{Name: name, cluster: c, index: len(c.Nodes),
 		DataDir: filepath.Join(c.opts.Dir, name), LogFile: filepath.Join(c.opts.Dir, name+".log"),
-		API: addresses[0], Peer: addresses[1], Gossip: addresses[2]}
+		API: addresses[0], Peer: addresses[1], Gossip: addresses[2], HTTP: addresses[3]}
 	c.Nodes = append(c.Nodes, n)
 	return n, nil
 }
@@ -164,7 +165,7 @@ func (n *Node) start(args, env []string) error {
 		return fmt.Errorf("opening the log of %s: %w", n.Name, err)
 	}
 	args = append([]string{"server", "--data-dir", n.DataDir, "--node-name", n.Name,
-		"--api-address", n.API, "--peer-address", n.Peer, "--gossip-address", n.Gossip,
+		"--api-address", n.API, "--peer-address", n.Peer, "--gossip-address", n.Gossip, "--http-address", n.HTTP,
 		"--raft-promote-after", "100ms"}, append(n.cluster.opts.Args, args...)...)
 	if f := n.cluster.opts.NodeArgs; f != nil {
 		args = append(args, f(n)...)

@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/conclave-secrets/conclave/core"
@@ -173,11 +175,24 @@ func limitCalls(limit int64) grpc.UnaryServerInterceptor {
 
 // caller reads the token from the metadata.
 func caller(ctx context.Context) core.Caller {
+	var c core.Caller
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("authorization") {
 		if token, ok := strings.CutPrefix(v, "Bearer "); ok {
-			return core.Caller{Token: redact.New([]byte(token))}
+			c.Token = redact.New([]byte(token))
+			break
 		}
 	}
-	return core.Caller{}
+	if reasons := md.Get(reasonKey); len(reasons) > 0 {
+		c.Reason = reasons[0]
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		if at, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
+			c.Address = at.Addr().Unmap()
+		}
+	}
+	return c
 }
+
+// reasonKey is the metadata in which a client says why it asks.
+const reasonKey = "x-conclave-reason"

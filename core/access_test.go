@@ -1,0 +1,259 @@
+package core_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/conclave-secrets/conclave/audit"
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/core/sys"
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/engine/cubbyhole"
+	"github.com/conclave-secrets/conclave/engine/kv"
+	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/internal/redact"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// office is an unsealed core with its whole catalog on a cluster of one, whose
+// audit log is a list.
+type office struct {
+	t        *testing.T
+	ledger   *interposed
+	pipeline *core.Pipeline
+	log      *list
+	root     core.Caller
+}
+
+// interposed lets something happen between the evaluation of a write and its order.
+type interposed struct {
+	core.Ledger
+	mu     sync.Mutex
+	before func()
+}
+
+func (l *interposed) Propose(ctx context.Context, b *fsm.Batch) (fsm.Result, error) {
+	l.mu.Lock()
+	before := l.before
+	l.before = nil
+	l.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	return l.Ledger.Propose(ctx, b)
+}
+
+// list keeps entries, and fails when it is told to.
+type list struct {
+	mu      sync.Mutex
+	entries []audit.Entry
+	fail    audit.Type
+}
+
+func (l *list) Append(_ context.Context, e *audit.Entry) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e.Type == l.fail {
+		return errors.New("the disk is full")
+	}
+	l.entries = append(l.entries, *e)
+	return nil
+}
+
+func (l *list) Close() error { return nil }
+
+func (l *list) last() audit.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries[len(l.entries)-1]
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	o := &office{t: t, ledger: &interposed{Ledger: core.NewSingle(t)}, log: &list{}}
+	catalog := core.Catalog{Engines: map[string]engine.Backend{"system": sys.Backend{}, "kv": kv.Backend{}, "cubbyhole": cubbyhole.Backend{}},
+		Auth: map[string]engine.Backend{"token": sys.Tokens{}}}
+	gate := core.NewGate(rand.Reader, catalog, func(*seal.Barrier) (core.Recorder, error) { return o.log, nil })
+	f, err := core.Found(rand.Reader, time.Unix(1_767_225_600, 0), 1, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := o.ledger.Propose(t.Context(), f.Batch); err != nil || r.Code != fsm.Applied {
+		t.Fatalf("founding: %+v %v", r, err)
+	}
+	o.pipeline = core.NewPipeline(core.Options{Gate: gate, Ledger: o.ledger, Clock: core.NewHandClock(), Rand: rand.Reader, Writable: func() error { return nil }})
+	o.root = core.Caller{Token: f.RootToken}
+	if _, err := gate.Submit(f.Config, f.Shares[0]); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func (o *office) do(c core.Caller, verb engine.Verb, path, body string) (*core.Reply, error) {
+	o.t.Helper()
+	q := core.Request{Verb: verb, Path: path, Raw: []byte(body)}
+	if body != "" {
+		if err := json.Unmarshal([]byte(body), &q.Input.Body); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	return o.pipeline.Serve(o.t.Context(), c, q)
+}
+
+func (o *office) must(c core.Caller, verb engine.Verb, path, body string) *core.Reply {
+	o.t.Helper()
+	r, err := o.do(c, verb, path, body)
+	if err != nil {
+		o.t.Fatalf("%v %s: %v", verb, path, err)
+	}
+	return r
+}
+
+func (o *office) token(body string) (core.Caller, *core.Auth) {
+	o.t.Helper()
+	a := o.must(o.root, engine.VerbWrite, "auth/token/create", body).Auth
+	return core.Caller{Token: redact.New(a.Text)}, a
+}
+
+func wants(t *testing.T, err error, reason conclavev1.Reason) {
+	t.Helper()
+	var e *core.Error
+	if !errors.As(err, &e) || e.Reason != reason {
+		t.Errorf("got %v, want %v", err, reason)
+	}
+}
+
+const teamPolicy = `{"policy": "path \"secret/data/team/*\" { capabilities = [\"create\", \"update\", \"read\"] }"}`
+
+// A decision is part of the write that rests on it: what takes the right away
+// before the order makes the write fail, whichever input of the decision it was.
+func TestRightsAreGuarded(t *testing.T) {
+	for name, take := range map[string]func(o *office, a *core.Auth){
+		"the token is revoked": func(o *office, a *core.Auth) {
+			o.must(o.root, engine.VerbWrite, "auth/token/revoke-accessor", `{"accessor": "`+a.Token.Accessor+`"}`)
+		},
+		"the policy is deleted": func(o *office, _ *core.Auth) { o.must(o.root, engine.VerbDelete, "sys/policies/acl/team", "") },
+		"the policy denies": func(o *office, _ *core.Auth) {
+			o.must(o.root, engine.VerbWrite, "sys/policies/acl/team", `{"policy": "path \"secret/data/team/*\" { capabilities = [\"deny\"] }"}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOffice(t)
+			o.must(o.root, engine.VerbWrite, "sys/policies/acl/team", teamPolicy)
+			member, auth := o.token(`{"policies": ["team"]}`)
+			o.must(member, engine.VerbWrite, "secret/data/team/x", `{"data": {"k": "1"}}`)
+			o.ledger.before = func() { take(o, auth) }
+			_, err := o.do(member, engine.VerbWrite, "secret/data/team/x", `{"data": {"k": "2"}}`)
+			var e *core.Error
+			if !errors.As(err, &e) || e.Reason != conclavev1.Reason_REASON_DENIED && e.Reason != conclavev1.Reason_REASON_UNAUTHENTICATED {
+				t.Errorf("the write ends with %v", err)
+			}
+			r := o.must(o.root, engine.VerbRead, "secret/metadata/team/x", "")
+			if raw, _ := r.Data.(json.RawMessage); !json.Valid(raw) || !contains(raw, `"current_version":1`) {
+				t.Errorf("a version was written without the right to it: %s", raw)
+			}
+		})
+	}
+}
+
+func contains(raw json.RawMessage, part string) bool {
+	for i := range len(raw) - len(part) + 1 {
+		if string(raw[i:i+len(part)]) == part {
+			return true
+		}
+	}
+	return false
+}
+
+// Without its record a request has no effect, and its answer does not leave.
+func TestAuditComesFirst(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, engine.VerbWrite, "secret/data/x", `{"data": {"k": "1"}}`)
+	o.log.fail = audit.TypeRequest
+	_, err := o.do(o.root, engine.VerbWrite, "secret/data/x", `{"data": {"k": "2"}}`)
+	wants(t, err, conclavev1.Reason_REASON_INTERNAL)
+	o.log.fail = ""
+	if r := o.must(o.root, engine.VerbRead, "secret/metadata/x", ""); !contains(r.Data.(json.RawMessage), `"current_version":1`) {
+		t.Error("a write without a record took effect")
+	}
+	o.log.fail = audit.TypeAccess
+	if r, err := o.do(o.root, engine.VerbRead, "secret/data/x", ""); err == nil || r != nil {
+		t.Errorf("an answer without a record left: %v", r)
+	}
+	o.log.fail = audit.TypeResponse
+	_, err = o.do(o.root, engine.VerbWrite, "secret/data/x", `{"data": {"k": "3"}}`)
+	var e *core.Error
+	if !errors.As(err, &e) || e.Outcome != conclavev1.Outcome_OUTCOME_UNKNOWN {
+		t.Errorf("a write whose answer has no record ends with %v", err)
+	}
+}
+
+// A refusal says which rule decided in the log, and nothing of it to the caller.
+func TestRefusalsAreExplainedToTheLogAlone(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, engine.VerbWrite, "sys/policies/acl/team", `{"policy": "path \"secret/data/team/*\" { capabilities = [\"read\"]\n required_reason = true }"}`)
+	member, _ := o.token(`{"policies": ["team"]}`)
+	_, err := o.do(member, engine.VerbRead, "secret/data/other", "")
+	wants(t, err, conclavev1.Reason_REASON_DENIED)
+	if e := o.log.last(); !e.Rule.None || e.Outcome != audit.OutcomeDenied || e.Path != "secret/data/other" {
+		t.Errorf("recorded %+v", e)
+	}
+	_, err = o.do(member, engine.VerbWrite, "secret/data/team/x", `{"data": {}}`)
+	wants(t, err, conclavev1.Reason_REASON_DENIED)
+	if e := o.log.last(); e.Rule.Policy != "team" || e.Rule.Pattern != "secret/data/team/*" || e.Operation != "create" {
+		t.Errorf("recorded %+v", e)
+	}
+	_, err = o.do(member, engine.VerbRead, "secret/data/team/x", "")
+	wants(t, err, conclavev1.Reason_REASON_DENIED) // it asks for a reason
+	member.Reason = "TICKET-1"
+	_, err = o.do(member, engine.VerbRead, "secret/data/team/x", "")
+	wants(t, err, conclavev1.Reason_REASON_NOT_FOUND)
+	if e := o.log.last(); e.Reason != "TICKET-1" || e.Auth.DisplayName != "token" || e.Type != audit.TypeAccess {
+		t.Errorf("recorded %+v", e)
+	}
+}
+
+// When a token ends, so do its children and what is in its cubbyhole.
+func TestTokenTree(t *testing.T) {
+	o := newOffice(t)
+	parent, _ := o.token(`{"policies": ["root"]}`)
+	made := o.must(parent, engine.VerbWrite, "auth/token/create", `{"policies": ["default"]}`).Auth
+	child := core.Caller{Token: redact.New(made.Text)}
+	orphan := core.Caller{Token: redact.New(o.must(parent, engine.VerbWrite, "auth/token/create-orphan", `{"policies": ["default"]}`).Auth.Text)}
+	o.must(child, engine.VerbWrite, "cubbyhole/a", `{"k": "v"}`)
+	o.must(parent, engine.VerbWrite, "auth/token/revoke-self", "")
+	for name, c := range map[string]core.Caller{"parent": parent, "child": child} {
+		_, err := o.do(c, engine.VerbRead, "auth/token/lookup-self", "")
+		wants(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
+		_ = name
+	}
+	o.must(orphan, engine.VerbRead, "auth/token/lookup-self", "")
+}
+
+// No caller makes more of itself than it is.
+func TestNobodyRises(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, engine.VerbWrite, "sys/policies/acl/maker", `{"policy": "path \"auth/token/create\" { capabilities = [\"update\"] }"}`)
+	maker, _ := o.token(`{"policies": ["maker"]}`)
+	for _, body := range []string{`{"policies": ["root"]}`, `{"policies": ["other"]}`, `{"no_parent": true}`, `{"id": "chosen"}`, `{"period": "1h"}`, `{"num_uses": -1}`} {
+		if r, err := o.do(maker, engine.VerbWrite, "auth/token/create", body); err == nil {
+			t.Errorf("%s made a token with %v", body, r.Auth.Token.Policies)
+		}
+	}
+	for _, path := range []string{"auth/token/create-orphan", "sys/policies/acl/x", "sys/mounts/x", "auth/token/revoke", "sys/seal"} {
+		_, err := o.do(maker, engine.VerbWrite, path, `{}`)
+		wants(t, err, conclavev1.Reason_REASON_DENIED)
+	}
+	for _, c := range []core.Caller{{}, {Token: redact.New([]byte("hvs.nosuch"))}} {
+		for _, path := range []string{"secret/data/x", "nosuch/x", "sys/nosuch"} {
+			_, err := o.do(c, engine.VerbRead, path, "")
+			wants(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
+		}
+	}
+}

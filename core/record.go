@@ -1,0 +1,190 @@
+package core
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/conclave-secrets/conclave/audit"
+	"github.com/conclave-secrets/conclave/auth"
+	"github.com/conclave-secrets/conclave/policy"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// Recorder makes a record durable before a request takes effect, or before its
+// answer leaves. audit.Log is one.
+type Recorder interface {
+	Append(ctx context.Context, e *audit.Entry) error
+	Close() error
+}
+
+// AuditHasher is what an audit log shows in place of a value: a hash under the
+// audit key of an open barrier. Once the keys are wiped it is all zeros, which
+// stands for nothing.
+func AuditHasher(b *seal.Barrier) audit.Hasher {
+	return func(value []byte) (sum [32]byte) {
+		if hash, err := b.AuditHash("value", value); err == nil {
+			copy(sum[:], hash)
+		}
+		return sum
+	}
+}
+
+// account is what the audit log is told of one request. A read has one record,
+// before its answer: it has no effect before. A write has one before it takes
+// effect and one before its answer.
+type account struct {
+	recorder  Recorder // nil: nobody keeps a log
+	entry     audit.Entry
+	requested bool
+}
+
+func newAccount(recorder Recorder, r *request) *account {
+	a := &account{recorder: recorder}
+	if recorder == nil {
+		return a
+	}
+	a.entry.Operation, a.entry.Reason, a.entry.RequestID = r.name, r.caller.Reason, r.id
+	if r.caller.Address.IsValid() {
+		a.entry.Remote = r.caller.Address.String()
+	}
+	a.entry.Consistency = consistencyName(r.read)
+	a.entry.Request.JSON = r.body
+	return a
+}
+
+func consistencyName(o *conclavev1.ReadOptions) string {
+	switch o.GetConsistency() {
+	case conclavev1.Consistency_CONSISTENCY_LOCAL:
+		return "local"
+	case conclavev1.Consistency_CONSISTENCY_BOUNDED:
+		return "bounded"
+	case conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX:
+		return "at-least-index"
+	}
+	return ""
+}
+
+// routed notes what a request is about.
+func (a *account) routed(p *plan) {
+	e := &a.entry
+	e.Path, e.Operation = p.access.Path, p.access.Capability.String()
+	if m := p.mount; m != nil {
+		e.Mount, e.MountType = m.Path, m.Type
+		e.Request.Clear, e.Response.Clear = m.row.AuditClearRequestKeys, m.row.AuditClearResponseKeys
+	}
+}
+
+// identified notes who asks.
+func (a *account) identified(who *identity) {
+	a.entry.Auth = audit.Auth{Accessor: who.token.Accessor, DisplayName: who.token.Name, Policies: who.token.Policies, TokenType: "service"}
+}
+
+// decided notes which rule decided.
+func (a *account) decided(p *plan, d policy.Decision) {
+	a.entry.Operation = p.access.Capability.String()
+	a.entry.Rule = audit.Rule{Policy: d.Policy, Pattern: d.Pattern, None: d.Why == policy.NoRule}
+}
+
+// request makes the record that stands before an effect, once.
+func (a *account) request(ctx context.Context) error {
+	if a.recorder == nil || a.requested {
+		return nil
+	}
+	a.requested = true
+	a.entry.Type = audit.TypeRequest
+	return a.append(ctx)
+}
+
+// answer makes the record that stands before the answer. On an error of the log
+// the answer must not leave.
+func (a *account) answer(ctx context.Context, value any, failed error) error {
+	if a.recorder == nil {
+		return nil
+	}
+	e := &a.entry
+	e.Type = audit.TypeAccess
+	if a.requested {
+		e.Type = audit.TypeResponse
+	}
+	e.Outcome = audit.OutcomeOK
+	if failed != nil {
+		refusal := explain(failed, a.requested)
+		e.Outcome, e.Error = outcomeOf(refusal), audit.Failure{Class: className(refusal.Reason), Text: refusal.Message}
+		var credential *auth.CredentialError
+		if errors.As(failed, &credential) {
+			e.Outcome, e.Error.Text = audit.OutcomeDenied, credential.Why // the log may know more than the caller
+		}
+	} else if r, ok := value.(*Reply); ok {
+		if err := a.replied(r); err != nil {
+			return err
+		}
+	}
+	return a.append(ctx)
+}
+
+// replied notes what a request was answered with. The data is encoded here, once,
+// for the log and for the transport.
+func (a *account) replied(r *Reply) error {
+	e := &a.entry
+	e.Index = r.Index
+	if r.Data != nil {
+		raw, ok := r.Data.(json.RawMessage)
+		if !ok {
+			var err error
+			if raw, err = json.Marshal(r.Data); err != nil {
+				return fmt.Errorf("encoding an answer: %w", err)
+			}
+			r.Data = raw
+		}
+		e.Response.JSON = raw
+	}
+	if r.Auth != nil {
+		e.Response.Fields = []audit.Field{{Name: "client_token", Value: r.Auth.Text}, {Name: "accessor", Value: []byte(r.Auth.Token.Accessor)}}
+	}
+	if w := r.Wrap; w != nil {
+		e.Wrap = audit.Wrap{TTL: w.TTL, Accessor: w.Accessor, CreationPath: w.CreationPath}
+	}
+	return nil
+}
+
+func (a *account) append(ctx context.Context) error {
+	if err := a.recorder.Append(ctx, &a.entry); err != nil {
+		e := refuse(conclavev1.Reason_REASON_INTERNAL, "the audit log cannot be written, so nothing is done or told", "see the node's log; other nodes may serve")
+		if a.entry.Type == audit.TypeResponse {
+			e.Outcome = conclavev1.Outcome_OUTCOME_UNKNOWN
+		}
+		e.cause = err
+		return e
+	}
+	return nil
+}
+
+func outcomeOf(e *Error) audit.Outcome {
+	switch {
+	case e.Reason == conclavev1.Reason_REASON_DENIED || e.Reason == conclavev1.Reason_REASON_UNAUTHENTICATED:
+		return audit.OutcomeDenied
+	case e.Outcome == conclavev1.Outcome_OUTCOME_UNKNOWN:
+		return audit.OutcomeUnknown
+	}
+	return audit.OutcomeFailed
+}
+
+// className spells a reason for programs: REASON_NOT_FOUND is "not-found".
+func className(r conclavev1.Reason) string {
+	name := []byte(r.String())
+	if len(name) > len("REASON_") {
+		name = name[len("REASON_"):]
+	}
+	for i, b := range name {
+		switch {
+		case b == '_':
+			name[i] = '-'
+		case b >= 'A' && b <= 'Z':
+			name[i] = b + 'a' - 'A'
+		}
+	}
+	return string(name)
+}

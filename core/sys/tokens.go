@@ -1,0 +1,368 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/internal/redact"
+)
+
+// Tokens is the type "token": the token store as an auth method.
+type Tokens struct{}
+
+// Type implements engine.Backend.
+func (Tokens) Type() string { return "token" }
+
+// Summary implements engine.Backend.
+func (Tokens) Summary() string { return "tokens: create, look up, renew, revoke" }
+
+// tokens is what the routes of this file need of a transaction.
+type tokens interface {
+	OwnToken() (*core.Token, error)
+	TokenByText(text redact.Bytes) (*core.Token, error)
+	TokenByAccessor(accessor string) (*core.Token, error)
+	CreateToken(s core.TokenSpec) (*core.NewToken, error)
+	RenewToken(token *core.Token, increment time.Duration) (time.Duration, error)
+	RevokeToken(token *core.Token)
+	Accessors(limit int) ([]string, error)
+	CallerPolicies() (names []string, root bool)
+	MaySudo(path string) bool
+	PolicyText(name string) (string, bool, error)
+}
+
+// Routes implements engine.Backend.
+func (Tokens) Routes(map[string]string) ([]engine.Route, error) {
+	write := func(path, summary string) engine.Route {
+		return engine.Route{Verb: engine.VerbWrite, Path: path, Writes: true, Summary: summary}
+	}
+	making := func(path, summary string) engine.Route {
+		r := write(path, summary)
+		r.Parallel = true
+		return r
+	}
+	return []engine.Route{
+		engine.NewRoute(making("create", "Create a token, a child of the caller's."),
+			func(c *engine.Call, r *createToken) (*core.Auth, error) { return r.create(c, bool(r.NoParent)) }),
+		engine.NewRoute(making("create-orphan", "Create a token without a parent."),
+			func(c *engine.Call, r *createToken) (*core.Auth, error) { return r.create(c, true) }),
+		engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: "lookup-self", Summary: "Describe the caller's token."}, lookupSelf),
+		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "lookup-self", Summary: "Describe the caller's token."}, lookupSelf),
+		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "lookup", Summary: "Describe a token."}, lookup),
+		engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: "lookup", Summary: "Describe the caller's token."}, lookupSelf),
+		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "lookup-accessor", Summary: "Describe the token of an accessor."}, lookupAccessor),
+		engine.NewRoute(write("renew-self", "Renew the caller's token."),
+			func(c *engine.Call, r *renewToken) (*core.Auth, error) {
+				token, err := ask[tokens](c).OwnToken()
+				r.Token = string(ask[wrappings](c).CallerToken().Expose())
+				return r.renew(c, token, err)
+			}),
+		engine.NewRoute(write("renew", "Renew a token."),
+			func(c *engine.Call, r *renewToken) (*core.Auth, error) {
+				token, err := ask[tokens](c).TokenByText(redact.New([]byte(r.Token)))
+				return r.renew(c, token, err)
+			}),
+		engine.NewRoute(write("renew-accessor", "Renew the token of an accessor."),
+			func(c *engine.Call, r *renewToken) (*core.Auth, error) {
+				token, err := ask[tokens](c).TokenByAccessor(r.Accessor)
+				if err == nil && token == nil {
+					err = errBadAccessor
+				}
+				return r.renew(c, token, err)
+			}),
+		engine.NewRoute(write("revoke-self", "Revoke the caller's token, with its children."),
+			func(c *engine.Call, _ *struct{}) (*none, error) {
+				token, err := ask[tokens](c).OwnToken()
+				return nil, revoke(c, token, err)
+			}),
+		engine.NewRoute(write("revoke", "Revoke a token, with its children."),
+			func(c *engine.Call, r *namedToken) (*none, error) {
+				token, err := ask[tokens](c).TokenByText(redact.New([]byte(r.Token)))
+				return nil, revoke(c, token, err)
+			}),
+		engine.NewRoute(write("revoke-accessor", "Revoke the token of an accessor, with its children."),
+			func(c *engine.Call, r *namedToken) (*none, error) {
+				token, err := ask[tokens](c).TokenByAccessor(r.Accessor)
+				if err == nil && token == nil {
+					c.Warn("No token found with this accessor")
+				}
+				return nil, revoke(c, token, err)
+			}),
+		engine.NewRoute(engine.Route{Verb: engine.VerbList, Path: "accessors", Sudo: true, Summary: "List the accessors of all tokens."}, listAccessors),
+	}, nil
+}
+
+var (
+	errBadToken    = core.Denied("bad token")
+	errBadAccessor = &engine.InvalidError{Why: "invalid accessor"}
+)
+
+type namedToken struct {
+	Token    string `json:"token" doc:"the token"`
+	Accessor string `json:"accessor" doc:"the accessor of the token"`
+}
+
+type createToken struct {
+	ID              string          `json:"id" doc:"the token itself, chosen; needs sudo"`
+	Policies        engine.Strings  `json:"policies" doc:"policies, of those of the caller; all of them when none are named"`
+	Meta            engine.Map      `json:"meta" doc:"shown with the token and in the audit log"`
+	NoParent        engine.Bool     `json:"no_parent" doc:"an orphan; needs sudo"`
+	NoDefaultPolicy engine.Bool     `json:"no_default_policy" doc:"without the policy named default"`
+	Renewable       *engine.Bool    `json:"renewable" doc:"may be renewed; true by default"`
+	TTL             engine.Duration `json:"ttl" doc:"time to live"`
+	Lease           engine.Duration `json:"lease" doc:"the same, under its old name"`
+	ExplicitMaxTTL  engine.Duration `json:"explicit_max_ttl" doc:"time to live with all renewals, which no tuning moves"`
+	DisplayName     string          `json:"display_name" doc:"for people"`
+	NumUses         engine.Int      `json:"num_uses" doc:"how often it may be used; 0: without limit"`
+	Period          engine.Duration `json:"period" doc:"renewals set this time to live, without a maximum; needs sudo"`
+	Type            string          `json:"type" doc:"service"`
+}
+
+// path of the route that all privileges of token creation hang on.
+const createPath = "auth/token/create"
+
+func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
+	t := ask[tokens](c)
+	own, root := t.CallerPolicies()
+	sudo := root || t.MaySudo(createPath)
+	if strings.HasSuffix(c.Path, "create-orphan") {
+		sudo = true // the right to that path is what it takes
+	}
+	if err := r.check(orphan, sudo); err != nil {
+		return nil, err
+	}
+	policies, err := r.policies(c, own, sudo)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := t.OwnToken()
+	if err != nil {
+		return nil, err
+	}
+	if orphan {
+		parent = nil
+	}
+	ttl := max(r.TTL, r.Lease)
+	endless := slices.Contains(policies, "root") && ttl == 0 && r.ExplicitMaxTTL == 0 && r.Period == 0
+	made, err := t.CreateToken(core.TokenSpec{
+		Settings:    engine.TokenSettings{TTL: ttl, ExplicitMaxTTL: r.ExplicitMaxTTL, Period: r.Period, NumUses: r.NumUses},
+		DisplayName: displayName(r.DisplayName), Metadata: r.Meta, Path: c.Path, Mount: c.Mount.ID, Parent: parent, Text: r.ID,
+		Renewable: r.Renewable == nil || bool(*r.Renewable), Endless: endless, Policies: policies,
+		DefaultTTL: c.Mount.DefaultTTL, MaxTTL: c.Mount.MaxTTL,
+	})
+	if errors.Is(err, core.ErrTokenExists) {
+		return nil, &engine.InvalidError{Why: "cannot create a token with a duplicate ID"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &core.Auth{Token: &made.Token, Text: made.Text.Expose(), TTL: made.TTL, Renewable: made.Renewable}, nil
+}
+
+// check refuses what makes no sense, and what takes sudo.
+func (r *createToken) check(orphan, sudo bool) error {
+	switch {
+	case r.Type != "" && r.Type != "service" && r.Type != "default":
+		return &engine.InvalidError{Why: "only service tokens can be created"}
+	case r.NumUses < 0:
+		return &engine.InvalidError{Why: "number of uses cannot be negative"}
+	case !sudo && (orphan || r.ID != "" || r.Period > 0):
+		return &engine.InvalidError{Why: "root or sudo privileges required to create orphan token, to choose its id or to give it a period"}
+	}
+	return checkText(r.ID)
+}
+
+// maxTokenText bounds a token that a caller chooses.
+const maxTokenText = 128
+
+func checkText(text string) error {
+	switch {
+	case text == "":
+		return nil
+	case len(text) > maxTokenText || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return &engine.InvalidError{Why: fmt.Sprintf("a chosen token has at most %d printable characters without spaces", maxTokenText)}
+	case strings.Contains(text, "."):
+		return &engine.InvalidError{Why: "custom token ID cannot contain a '.' character"}
+	case strings.HasPrefix(text, "s-"), strings.HasPrefix(text, "hvs"):
+		return &engine.InvalidError{Why: "custom token ID cannot have the prefix of tokens that are drawn"}
+	}
+	return nil
+}
+
+// policies are those of the new token: a part of the caller's, unless it may do more.
+func (r *createToken) policies(c *engine.Call, own []string, sudo bool) ([]string, error) {
+	var policies []string
+	for _, p := range r.Policies {
+		policies = append(policies, strings.ToLower(p))
+	}
+	if len(policies) == 0 {
+		policies = slices.Clone(own)
+	}
+	if slices.Contains(policies, "root") {
+		if !slices.Contains(own, "root") {
+			return nil, &engine.InvalidError{Why: "tokens may not be created with the root policy by a token without it"}
+		}
+		return []string{"root"}, nil
+	}
+	if !bool(r.NoDefaultPolicy) && !slices.Contains(policies, "default") {
+		policies = append(policies, "default")
+	}
+	slices.Sort(policies)
+	policies = slices.Compact(policies)
+	for _, p := range policies {
+		if !sudo && p != "default" && !slices.Contains(own, p) {
+			return nil, &engine.InvalidError{Why: "child policies must be subset of parent"}
+		}
+		if _, ok, err := ask[tokens](c).PolicyText(p); err != nil {
+			return nil, err
+		} else if !ok {
+			c.Warn("Policy %q does not exist", p)
+		}
+	}
+	return policies, nil
+}
+
+func displayName(sent string) string {
+	if sent == "" {
+		return "token"
+	}
+	clean := strings.Map(func(r rune) rune {
+		if r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, sent)
+	return strings.TrimSuffix("token-"+clean, "-")
+}
+
+// tokenData is how a token is shown.
+type tokenData struct {
+	Accessor       string            `json:"accessor"`
+	CreationTime   int64             `json:"creation_time"`
+	CreationTTL    int64             `json:"creation_ttl"`
+	DisplayName    string            `json:"display_name"`
+	EntityID       string            `json:"entity_id"`
+	ExpireTime     *string           `json:"expire_time"`
+	ExplicitMaxTTL int64             `json:"explicit_max_ttl"`
+	ID             string            `json:"id"`
+	IssueTime      *string           `json:"issue_time,omitempty"`
+	LastRenewal    *string           `json:"last_renewal,omitempty"`
+	Meta           map[string]string `json:"meta"`
+	NumUses        uint64            `json:"num_uses"`
+	Orphan         bool              `json:"orphan"`
+	Path           string            `json:"path"`
+	Period         int64             `json:"period,omitempty"`
+	Policies       []string          `json:"policies"`
+	Renewable      bool              `json:"renewable"`
+	Role           string            `json:"role,omitempty"`
+	BoundCIDRs     []string          `json:"bound_cidrs,omitempty"`
+	TTL            int64             `json:"ttl"`
+	Type           string            `json:"type"`
+}
+
+// describe shows a token; id is its text, where the caller knows that already.
+func describe(c *engine.Call, token *core.Token, id string) *tokenData {
+	d := &tokenData{
+		Accessor: token.Accessor, CreationTime: token.CreatedAt.AsTime().Unix(), CreationTTL: seconds(token.CreationTtl),
+		DisplayName: token.Name, ExplicitMaxTTL: seconds(token.ExplicitMaxTtl), ID: id, Meta: token.Metadata, NumUses: token.UsesLeft,
+		Orphan: token.Orphan, Path: token.Path, Period: seconds(token.Period), Policies: token.Policies, Renewable: token.Renewable,
+		Role: token.Role, BoundCIDRs: token.BoundCidrs, Type: "service",
+	}
+	if token.Lease != nil && token.CreationTtl.AsDuration() > 0 {
+		d.TTL = int64(max(token.Lease.Expires.Time().Sub(c.Now()), 0) / time.Second)
+		d.ExpireTime, d.IssueTime = instant(token.Lease.Expires), instant(token.Lease.Issued)
+	}
+	return d
+}
+
+func instant(t fsm.LogTime) *string {
+	s := t.Time().Format(time.RFC3339Nano)
+	return &s
+}
+
+func lookupSelf(c *engine.Call, _ *struct{}) (*tokenData, error) {
+	token, err := ask[tokens](c).OwnToken()
+	if err != nil || token == nil {
+		return nil, orElse(err, errBadToken)
+	}
+	return describe(c, token, string(ask[wrappings](c).CallerToken().Expose())), nil
+}
+
+func lookup(c *engine.Call, r *namedToken) (*tokenData, error) {
+	if r.Token == "" {
+		return lookupSelf(c, nil)
+	}
+	token, err := ask[tokens](c).TokenByText(redact.New([]byte(r.Token)))
+	if err != nil || token == nil {
+		return nil, orElse(err, errBadToken)
+	}
+	return describe(c, token, r.Token), nil
+}
+
+func lookupAccessor(c *engine.Call, r *namedToken) (*tokenData, error) {
+	token, err := ask[tokens](c).TokenByAccessor(r.Accessor)
+	if err != nil || token == nil {
+		return nil, orElse(err, errBadAccessor)
+	}
+	return describe(c, token, ""), nil
+}
+
+func orElse(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+type renewToken struct {
+	namedToken
+	Increment engine.Duration `json:"increment" doc:"how long it shall live from now"`
+}
+
+func (r *renewToken) renew(c *engine.Call, token *core.Token, err error) (*core.Auth, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case token == nil:
+		return nil, &engine.InvalidError{Why: "token not found"}
+	case !token.Renewable || token.Lease == nil:
+		return nil, &engine.InvalidError{Why: "lease is not renewable"}
+	}
+	wanted := time.Duration(r.Increment)
+	ttl, err := ask[tokens](c).RenewToken(token, wanted)
+	if err != nil {
+		return nil, err
+	}
+	if ttl < wanted && token.Period.AsDuration() == 0 {
+		c.Warn("TTL of %q exceeded the effective max_ttl of %q; TTL value is capped accordingly", wanted, ttl)
+	}
+	return &core.Auth{Token: token, Text: []byte(r.Token), TTL: ttl, Renewable: true}, nil
+}
+
+// revoke ends a token. One that is not there has ended.
+func revoke(c *engine.Call, token *core.Token, err error) error {
+	if err == nil && token != nil {
+		ask[tokens](c).RevokeToken(token)
+	}
+	return err
+}
+
+type accessorKeys struct {
+	Keys []string `json:"keys"`
+}
+
+// maxAccessors bounds a list that has no pages.
+const maxAccessors = 100_000
+
+func listAccessors(c *engine.Call, _ *struct{}) (*accessorKeys, error) {
+	keys, err := ask[tokens](c).Accessors(maxAccessors)
+	if err == nil && len(keys) == 0 {
+		return nil, &engine.NotFoundError{What: "token"}
+	}
+	return &accessorKeys{keys}, err
+}
