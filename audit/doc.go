@@ -13,6 +13,6 @@
 // its field by name.
 //
 // DESIGN.md has the format and what it withstands. Start reading at [Entry],
-// then [Log.Append]; commit.go is the goroutine that
-// writes, file.go the file, verify.go reads back.
+// then [Log.Append]; commit.go is the goroutine that writes, file.go the file,
+// verify.go reads back.
 package audit
