@@ -56,9 +56,12 @@ type list struct {
 	fail    audit.Type
 }
 
-func (l *list) Append(_ context.Context, e *audit.Entry) error {
+func (l *list) Append(ctx context.Context, e *audit.Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if e.Type == l.fail {
 		return errors.New("the disk is full")
 	}
@@ -191,6 +194,20 @@ func TestAuditComesFirst(t *testing.T) {
 	var e *core.Error
 	if !errors.As(err, &e) || e.Outcome != conclavev1.Outcome_OUTCOME_UNKNOWN {
 		t.Errorf("a write whose answer has no record ends with %v", err)
+	}
+}
+
+// A caller who leaves does not take the record of its answer along.
+func TestRecordsOutliveCallers(t *testing.T) {
+	o := newOffice(t)
+	ctx, leave := context.WithCancel(t.Context())
+	o.ledger.before = leave
+	q := core.Request{Verb: engine.VerbWrite, Path: "secret/data/x", Input: engine.Input{Body: engine.Object{"data": json.RawMessage(`{"k":"v"}`)}}}
+	if _, err := o.pipeline.Serve(ctx, o.root, q); err != nil {
+		t.Fatal(err) // the ledger of one does not look at the context
+	}
+	if e := o.log.last(); e.Type != audit.TypeResponse || e.Outcome != audit.OutcomeOK {
+		t.Errorf("recorded %+v", e)
 	}
 }
 

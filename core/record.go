@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/conclave-secrets/conclave/audit"
 	"github.com/conclave-secrets/conclave/auth"
+	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/policy"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 	"github.com/conclave-secrets/conclave/seal"
@@ -98,12 +100,17 @@ func (a *account) request(ctx context.Context) error {
 	return a.append(ctx)
 }
 
+// recordTime bounds the record of an answer.
+const recordTime = 30 * time.Second
+
 // answer makes the record that stands before the answer. On an error of the log
-// the answer must not leave.
+// the answer must not leave. The record is made even if the caller has gone.
 func (a *account) answer(ctx context.Context, value any, failed error) error {
 	if a.recorder == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
 	e := &a.entry
 	e.Type = audit.TypeAccess
 	if a.requested {
@@ -152,6 +159,9 @@ func (a *account) replied(r *Reply) error {
 
 func (a *account) append(ctx context.Context) error {
 	if err := a.recorder.Append(ctx, &a.entry); err != nil {
+		if a.entry.Type == audit.TypeRequest && ctx.Err() != nil {
+			return fmt.Errorf("recording a request: %w: %w", fsm.ErrNotDone, context.Cause(ctx))
+		}
 		e := refuse(conclavev1.Reason_REASON_INTERNAL, "the audit log cannot be written, so nothing is done or told", "see the node's log; other nodes may serve")
 		if a.entry.Type == audit.TypeResponse {
 			e.Outcome = conclavev1.Outcome_OUTCOME_UNKNOWN
