@@ -263,6 +263,16 @@ func TestNobodyRises(t *testing.T) {
 			t.Errorf("%s made a token with %v", body, r.Auth.Token.Policies)
 		}
 	}
+	o.must(o.root, engine.VerbWrite, "sys/policies/acl/orphans", `{"policy": "path \"auth/token/create-orphan\" { capabilities = [\"update\"] }"}`)
+	orphans, _ := o.token(`{"policies": ["orphans"]}`)
+	for _, body := range []string{`{"policies": ["root"]}`, `{"policies": ["other"]}`, `{"id": "chosen"}`, `{"period": "1h"}`} {
+		if r, err := o.do(orphans, engine.VerbWrite, "auth/token/create-orphan", body); err == nil {
+			t.Errorf("%s made an orphan with %v", body, r.Auth.Token.Policies)
+		}
+	}
+	if r := o.must(orphans, engine.VerbWrite, "auth/token/create-orphan", `{}`); !r.Auth.Token.Orphan {
+		t.Error("create-orphan made a child")
+	}
 	for _, path := range []string{"auth/token/create-orphan", "sys/policies/acl/x", "sys/mounts/x", "auth/token/revoke", "sys/seal"} {
 		_, err := o.do(maker, engine.VerbWrite, path, `{}`)
 		wants(t, err, conclavev1.Reason_REASON_DENIED)

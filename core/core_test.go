@@ -348,7 +348,7 @@ func TestRevokedTokenLosesTheRace(t *testing.T) {
 // Without a token, with a wrong one, and while sealed nothing is answered.
 func TestRefusals(t *testing.T) {
 	h := newHouse(t)
-	for _, c := range []Caller{{}, {Token: redact.New([]byte("cvt_wrong"))}, {Token: redact.New(make([]byte, 10_000))}} {
+	for _, c := range []Caller{{}, {Token: redact.New([]byte("hvs.wrong"))}, {Token: redact.New(make([]byte, 10_000))}} {
 		_, err := Call(t.Context(), h.pipeline, c, "kv", h.kv.Get(), &conclavev1.GetSecretRequest{Path: "x"})
 		want(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
 		_, err = Call(t.Context(), h.pipeline, c, "kv", h.kv.Put(), &conclavev1.PutSecretRequest{Path: "x", Data: text("v")})

@@ -80,7 +80,8 @@ func (n *Node) serveHTTP() {
 		return
 	}
 	logger := n.logger.With("part", "http")
-	s := &http.Server{Handler: vaulthttp.Handler(n, n.cfg.HTTP.ReportedVersion, logger)}
+	s := &http.Server{Handler: vaulthttp.Handler(vaulthttp.Options{Node: n, Logger: logger,
+		Version: n.cfg.HTTP.ReportedVersion, MaxInFlight: n.cfg.Limits.MaxInFlight})}
 	vaulthttp.Harden(s)
 	n.http.server = s
 	l := n.http.listener

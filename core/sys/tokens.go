@@ -130,10 +130,9 @@ func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 	t := ask[tokens](c)
 	own, root := t.CallerPolicies()
 	sudo := root || t.MaySudo(createPath)
-	if strings.HasSuffix(c.Path, "create-orphan") {
-		sudo = true // the right to that path is what it takes
-	}
-	if err := r.check(orphan, sudo); err != nil {
+	// For an orphan it takes sudo, or the right to the path that makes nothing else.
+	mayOrphan := sudo || strings.HasSuffix(c.Path, "/create-orphan")
+	if err := r.check(orphan && !mayOrphan, sudo); err != nil {
 		return nil, err
 	}
 	policies, err := r.policies(c, own, sudo)
@@ -165,13 +164,13 @@ func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 }
 
 // check refuses what makes no sense, and what takes sudo.
-func (r *createToken) check(orphan, sudo bool) error {
+func (r *createToken) check(forbiddenOrphan, sudo bool) error {
 	switch {
 	case r.Type != "" && r.Type != "service" && r.Type != "default":
 		return &engine.InvalidError{Why: "only service tokens can be created"}
 	case r.NumUses < 0:
 		return &engine.InvalidError{Why: "number of uses cannot be negative"}
-	case !sudo && (orphan || r.ID != "" || r.Period > 0):
+	case forbiddenOrphan, !sudo && (r.ID != "" || r.Period > 0):
 		return &engine.InvalidError{Why: "root or sudo privileges required to create orphan token, to choose its id or to give it a period"}
 	}
 	return checkText(r.ID)

@@ -1,12 +1,20 @@
 package testforeign
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/conclave-secrets/conclave/client"
 )
 
 // must is the answer of a call that cannot fail.
@@ -318,6 +326,82 @@ func TestLogins(t *testing.T) {
 		}
 		for _, name := range []string{"ann", "nobody"} {
 			refused(t, h, 400, "invalid username or password")(h.Write("auth/"+at2+"/login/"+name, map[string]any{"password": "wrong"}))
+		}
+	})
+}
+
+// A workload shows a signed statement of who it is; a forged or foreign one, or
+// one of somebody else, is denied.
+func TestSignedLogins(t *testing.T) {
+	byEach(t, func(t *testing.T, h hand) {
+		public, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mount := "auth/jwt-" + strings.ReplaceAll(t.Name(), "/", "-")
+		must(t)(h.Write("sys/"+mount, map[string]any{"type": "jwt"}))
+		must(t)(h.Write(mount+"/config", map[string]any{"bound_issuer": "us",
+			"jwt_validation_pubkeys": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}))
+		must(t)(h.Write(mount+"/role/build", map[string]any{"bound_audiences": "conclave", "user_claim": "sub", "token_policies": "default", "token_ttl": "5m"}))
+		sign := func(claims map[string]any) string {
+			body, err := json.Marshal(claims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA"}`)) + "." + base64.RawURLEncoding.EncodeToString(body)
+			return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(private, []byte(signed)))
+		}
+		claims := map[string]any{"iss": "us", "aud": "conclave", "sub": "pipeline-7", "exp": time.Now().Add(time.Minute).Unix()}
+		good := sign(claims)
+		made := must(t)(h.Write(mount+"/login", map[string]any{"role": "build", "jwt": good}))
+		if made.LeaseDuration != 300 || !slices.Equal(made.Policies, []string{"default"}) {
+			t.Errorf("logged in as %+v", made)
+		}
+		claims["aud"] = "somebody else"
+		for name, bad := range map[string]string{"altered": good[:len(good)-4] + "AAAA", "for another": sign(claims)} {
+			_, err := h.Write(mount+"/login", map[string]any{"role": "build", "jwt": bad})
+			if status := h.Status(err); status != 403 && status != 400 {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// Leases are looked up, renewed, listed and revoked by their ids, which are paths.
+func TestLeases(t *testing.T) {
+	c, err := cluster.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	byEach(t, func(t *testing.T, h hand) {
+		prefix := "leases/" + strings.ReplaceAll(t.Name(), "/", "-")
+		granted, err := c.Leases.Grant(t.Context(), client.LeaseRequest{Prefix: prefix, TTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := must(t)(h.Write("sys/leases/lookup", map[string]any{"lease_id": granted.ID}))
+		if at(s, "id") != granted.ID || at(s, "last_renewal") != nil || at(s, "renewable") != true {
+			t.Errorf("lookup %v", s.Data)
+		}
+		for _, path := range []string{"sys/leases/renew", "sys/renew"} {
+			if s = must(t)(h.Write(path, map[string]any{"lease_id": granted.ID, "increment": 600})); s.LeaseDuration != 600 || !s.Renewable {
+				t.Errorf("%s: %+v", path, s)
+			}
+		}
+		s = must(t)(h.List("sys/leases/lookup/" + prefix))
+		if keys, _ := at(s, "keys").([]any); len(keys) != 1 || prefix+"/"+fmt.Sprint(keys[0]) != granted.ID {
+			t.Errorf("listed %v", s.Data)
+		}
+		must(t)(h.Write("sys/leases/revoke/"+granted.ID, nil))
+		must(t)(h.Write("sys/leases/revoke", map[string]any{"lease_id": granted.ID})) // it has ended already
+		refused(t, h, 400, "lease not found")(h.Write("sys/leases/lookup", map[string]any{"lease_id": granted.ID}))
+		if s = must(t)(h.List("sys/leases/lookup/" + prefix)); s != nil {
+			t.Errorf("listed %v", s.Data)
 		}
 	})
 }

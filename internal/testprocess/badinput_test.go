@@ -60,7 +60,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown member", sh, []string{"operator", "remove", "nobody"}, 4, []string{"member"}},
 		{"the only voter", sh, []string{"operator", "transfer"}, 5, []string{"voter"}},
 		{"init twice", sh, []string{"operator", "init"}, 5, []string{"belongs to a cluster already"}},
-		{"wrong token", sh.with("CONCLAVE_TOKEN=cvt_wrong"), []string{"kv", "get", "app/db"}, 3, []string{"token", "!cvt_wrong"}},
+		{"wrong token", sh.with("CONCLAVE_TOKEN=hvs.wrong"), []string{"kv", "get", "app/db"}, 3, []string{"token", "!hvs.wrong"}},
 		{"no token", sh.with("CONCLAVE_TOKEN="), []string{"kv", "get", "app/db"}, 3, []string{"token"}},
 		{"no token for a seal", sh.with("CONCLAVE_TOKEN="), []string{"operator", "seal"}, 3, []string{"token"}},
 		{"a token with a line end", sh.with("CONCLAVE_TOKEN=a\nb"), []string{"kv", "get", "app/db"}, 1, []string{"token", "!a\nb"}},

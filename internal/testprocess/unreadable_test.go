@@ -107,6 +107,10 @@ func newBirds(t *testing.T, c *testprocess.Cluster) *birds {
 func (b *birds) addToken(t *testing.T, name, token string) {
 	t.Helper()
 	b.Add(name, []byte(token))
+	if body, ok := strings.CutPrefix(token, "hvs."); ok { // random letters, which spell nothing
+		b.Add(name+", without its prefix", []byte(body))
+		return
+	}
 	_, body, ok := strings.Cut(token, "_")
 	if !ok {
 		t.Fatalf("%s has an unexpected form", name)
@@ -209,6 +213,11 @@ func searchEverything(t *testing.T, c *testprocess.Cluster, dir string, b *birds
 	}
 }
 
+// onRecord are the names that the audit log shows, and it alone: it is there to
+// tell who read what.
+var onRecord = map[string]bool{"a directory": true, "a path": true, "an absent path": true, "a bad path": true,
+	"a directory of many": true, "a lease prefix": true, "a lease id": true, "an absent lease": true}
+
 // searchFiles searches all files below dir. Running nodes may remove some
 // meanwhile.
 func searchFiles(t *testing.T, dir string, b *birds) {
@@ -235,6 +244,9 @@ func searchFiles(t *testing.T, dir string, b *birds) {
 			return err
 		}
 		for _, f := range found {
+			if onRecord[f.Canary] && filepath.Base(filepath.Dir(path)) == "audit" {
+				continue
+			}
 			t.Errorf("%s shows %v", path, f)
 		}
 		if info, err := entry.Info(); err == nil {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/conclave-secrets/conclave/core"
@@ -32,16 +33,32 @@ type Node interface {
 // MaxBody bounds the body of a request, in bytes.
 const MaxBody = 32 << 20
 
-// Handler serves node. reported is the version that clients read and compare with
-// Vault's.
-func Handler(node Node, reported string, logger *slog.Logger) http.Handler {
-	return &handler{node: node, version: reported, logger: logger}
+// Options is what a handler is made of.
+type Options struct {
+	Node   Node
+	Logger *slog.Logger
+	// Version is what clients are told, who compare it with Vault's.
+	Version string
+	// MaxInFlight bounds the requests at once; what comes on top is refused at
+	// once, before anything of it is read. 0: 4096.
+	MaxInFlight int
+}
+
+// Handler serves a node.
+func Handler(o Options) http.Handler {
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 4096
+	}
+	return &handler{node: o.Node, version: o.Version, logger: o.Logger, room: int64(o.MaxInFlight)}
 }
 
 type handler struct {
 	node    Node
 	version string
 	logger  *slog.Logger
+
+	room   int64 // how many requests there may be at once
+	within atomic.Int64
 }
 
 // Harden sets the limits of s that keep slow and greedy clients off.
@@ -66,6 +83,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusInternalServerError, "internal error")
 		}
 	}()
+	defer h.within.Add(-1)
+	if h.within.Add(1) > h.room {
+		header.Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, "this node has more to do than it can")
+		return
+	}
 	path, err := cleanPath(r.URL)
 	if err != nil {
 		h.refuse(w, err)

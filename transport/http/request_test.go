@@ -62,7 +62,7 @@ func send(n *recorder, method, target, body string, headers ...string) *httptest
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
-	Handler(n, "1.17.0+conclave", slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+	Handler(Options{Node: n, Version: "1.17.0+conclave", Logger: slog.New(slog.DiscardHandler)}).ServeHTTP(w, r)
 	return w
 }
 
@@ -248,6 +248,32 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A node that has as much to do as it can refuses at once.
+func TestOverload(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h := Handler(Options{Node: &slow{recorder{}, entered, leave}, Logger: slog.New(slog.DiscardHandler), MaxInFlight: 1})
+	go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/a", nil))
+	<-entered
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/a", nil))
+	close(leave)
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
+// slow answers when it is told to.
+type slow struct {
+	recorder
+	entered, leave chan struct{}
+}
+
+func (n *slow) Serve(context.Context, core.Caller, core.Request) (*core.Reply, error) {
+	close(n.entered)
+	<-n.leave
+	return &core.Reply{}, nil
+}
+
 // No request makes the adapter panic, and what it passes on is what it says.
 func FuzzRequest(f *testing.F) {
 	f.Add("GET", "/v1/a/b?list=true", "", "5m")
@@ -262,7 +288,7 @@ func FuzzRequest(f *testing.F) {
 		n := &recorder{status: &conclavev1.GetStatusResponse{}}
 		var logged bytes.Buffer
 		w := httptest.NewRecorder()
-		Handler(n, "1", slog.New(slog.NewTextHandler(&logged, nil))).ServeHTTP(w, r)
+		Handler(Options{Node: n, Version: "1", Logger: slog.New(slog.NewTextHandler(&logged, nil))}).ServeHTTP(w, r)
 		if strings.Contains(logged.String(), "panic") {
 			t.Fatal(logged.String())
 		}
