@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/conclave-secrets/conclave/engine"
@@ -88,11 +87,7 @@ const (
 
 // joinKey is the key of one of the above.
 func (t *tx) joinKey(what string, secret redact.Bytes) (fsm.Key, error) {
-	id, err := t.barrier.ID(what, secret.Expose())
-	if err != nil {
-		return nil, err
-	}
-	return append(fsm.Key{byte(spaceAdmission)}, id...), nil
+	return hashedKey(t.barrier, spaceAdmission, what, secret.Expose())
 }
 
 // CreateJoinToken makes a token that admits one node until it expires.
@@ -140,13 +135,9 @@ func (a *Admission) createJoinToken(t *tx, ttl time.Duration) (*conclavev1.Creat
 	if err != nil {
 		return nil, err
 	}
-	value, err := proto.Marshal(&storev1.JoinToken{ExpiresAt: timestamppb.New(t.Now().Add(ttl))})
-	if err != nil {
-		return nil, err
-	}
 	t.stage(fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, State: fsm.LeaseActive})
 	t.stage(fsm.Operation{Kind: fsm.OpGrantLease, Key: made, TTL: ttl + joinMemory, State: fsm.LeaseActive})
-	if err := t.putRecord(key, value, key); err != nil {
+	if err := t.putMessage(key, &storev1.JoinToken{ExpiresAt: timestamppb.New(t.Now().Add(ttl))}, key); err != nil {
 		return nil, err
 	}
 	return &conclavev1.CreateJoinTokenResponse{Token: token.exposeText()}, nil

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/conclave-secrets/conclave/fsm"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 	"github.com/conclave-secrets/conclave/seal"
@@ -118,22 +116,14 @@ func (a *Authority) put(t *tx) error {
 	if err != nil {
 		return fmt.Errorf("encoding the authority's key: %w", err)
 	}
-	value, err := proto.Marshal(&storev1.Authority{CertificateDer: a.Certificate.Raw, PrivateKeyPkcs8: key, GossipKey: a.GossipKey})
-	if err != nil {
-		return fmt.Errorf("encoding the authority: %w", err)
-	}
-	return t.putRecord(authorityKey, value, nil)
+	return t.putMessage(authorityKey, &storev1.Authority{CertificateDer: a.Certificate.Raw, PrivateKeyPkcs8: key, GossipKey: a.GossipKey}, nil)
 }
 
 // authority reads the cluster's authority.
 func (t *tx) authority(rand io.Reader) (*Authority, error) {
-	_, value, err := t.record(authorityKey)
-	if err != nil {
-		return nil, err
-	}
 	var kept storev1.Authority
-	if err := proto.Unmarshal(value, &kept); err != nil {
-		return nil, fmt.Errorf("reading the authority: %w", err)
+	if _, err := t.message(authorityKey, &kept); err != nil { // there is one from the first batch on
+		return nil, err
 	}
 	cert, err := x509.ParseCertificate(kept.CertificateDer)
 	if err != nil {

@@ -106,8 +106,8 @@ func (t *tx) PolicyText(name string) (text string, ok bool, err error) {
 		return "", false, err
 	}
 	p := &storev1.Policy{}
-	ok, err = t.message(key, p)
-	return p.Text, ok, err
+	r, err := t.message(key, p)
+	return p.Text, r != nil, err
 }
 
 // PutPolicy stages a policy, which must parse.

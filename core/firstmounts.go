@@ -3,8 +3,6 @@ package core
 import (
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
 )
 
@@ -18,11 +16,9 @@ func firstMounts(t *tx, now time.Time) error {
 		{Id: "secret", Path: "secret/", Type: "kv", Description: "key/value secret storage", Options: map[string]string{"version": "2"}},
 	}}
 	for _, row := range rows.Mounts {
-		id, err := randomID(t.rand)
-		if err != nil {
+		if err := t.christen(row, now); err != nil {
 			return err
 		}
-		row.Accessor, row.CreatedAt = row.Type+"_"+id[:8], timestamppb.New(now)
 	}
 	return t.putMounts(rows)
 }

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
@@ -53,7 +53,7 @@ func (t *tx) mounts() (*mountTable, error) {
 		return table, nil
 	}
 	rows := &storev1.MountTable{}
-	if _, err := t.message(mountTableKey, rows); err != nil {
+	if _, err := t.message(mountTableKey, rows); err != nil { // it stays empty where there is none
 		return nil, err
 	}
 	table, err := t.cache.compileMounts(revision, rows)
@@ -141,24 +141,40 @@ func (t *tx) Enable(row *storev1.Mount) (conflict string, err error) {
 	if _, err := backend.Routes(row.Options); err != nil {
 		return "", err
 	}
-	for _, e := range table.rows.Mounts {
-		if strings.HasPrefix(row.Path, e.Path) || strings.HasPrefix(e.Path, row.Path) {
-			return e.Path, ErrPathInUse
-		}
+	if conflict := table.conflict(row.Path, ""); conflict != "" {
+		return conflict, ErrPathInUse
 	}
 	if len(table.rows.Mounts) >= maxMounts {
 		return "", &engine.InvalidError{Why: fmt.Sprintf("there are %d mounts already, which is the limit", maxMounts)}
 	}
-	if row.Id, err = randomID(t.rand); err != nil {
+	if row.Id, err = auth.NewUUID(t.rand); err != nil {
 		return "", err
 	}
-	accessor, err := randomID(t.rand)
-	if err != nil {
+	if err := t.christen(row, t.Now()); err != nil {
 		return "", err
 	}
-	row.Accessor = row.Type + "_" + accessor[:8]
-	row.CreatedAt = timestampOf(t.Now())
 	return "", t.putMounts(&storev1.MountTable{Mounts: append(slices.Clone(table.rows.Mounts), row)})
+}
+
+// christen gives a new mount its accessor, and dates it.
+func (t *tx) christen(row *storev1.Mount, now time.Time) error {
+	id, err := auth.NewUUID(t.rand)
+	if err != nil {
+		return err
+	}
+	row.Accessor, row.CreatedAt = row.Type+"_"+id[:8], timestampOf(now)
+	return nil
+}
+
+// conflict is the path of a mount, other than that at except, which a mount at
+// path would lie above, below or at; "": there is none.
+func (m *mountTable) conflict(path, except string) string {
+	for _, row := range m.rows.Mounts {
+		if row.Path != except && (strings.HasPrefix(path, row.Path) || strings.HasPrefix(row.Path, path)) {
+			return row.Path
+		}
+	}
+	return ""
 }
 
 func (t *tx) putMounts(rows *storev1.MountTable) error { return t.putMessage(mountTableKey, rows, nil) }
@@ -186,8 +202,25 @@ func (t *tx) Change(path string, change func(*storev1.Mount) error) error {
 	return ErrNoMount
 }
 
-// Disable stages the end of a mount: it is gone at once, its tokens and leases
-// are revoked, and what lies in it is removed by and by.
+// Move stages another path for a mount and returns its id. The conflicting path is
+// returned with ErrPathInUse.
+func (t *tx) Move(from, to string) (id, conflict string, err error) {
+	table, err := t.mounts()
+	if err != nil {
+		return "", "", err
+	}
+	if conflict := table.conflict(to, from); conflict != "" {
+		return "", conflict, ErrPathInUse
+	}
+	err = t.Change(from, func(row *storev1.Mount) error {
+		row.Path, id = to, row.Id
+		return nil
+	})
+	return id, "", err
+}
+
+// Disable stages the end of a mount: it is gone at once, with its tokens and
+// leases. What lies in it stays on disk, sealed, and nothing leads to it any more.
 func (t *tx) Disable(path string) error {
 	table, err := t.mounts()
 	if err != nil {
@@ -211,12 +244,3 @@ func (t *tx) Disable(path string) error {
 
 // mountGroup is the group of the leases that a mount has made.
 func mountGroup(id string) fsm.Key { return append(fsm.Key{byte(spaceMount), 2}, id...) }
-
-func randomID(rand io.Reader) (string, error) {
-	raw := make([]byte, 16)
-	if _, err := io.ReadFull(rand, raw); err != nil {
-		return "", fmt.Errorf("drawing an id: %w", err)
-	}
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80 // RFC 9562, version 4
-	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:]), nil
-}

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/policy"
@@ -56,7 +57,7 @@ const maxAttempts = 64
 // request is one request on its way, whatever the transport and its types.
 type request struct {
 	caller Caller
-	id     string // for the audit log; may be empty
+	id     string // names it in the audit log and in its answer; made by do
 	body   []byte // what was sent, as JSON, for the audit log; may be nil
 	name   string // as receipts call it
 	writes bool
@@ -107,16 +108,23 @@ func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxRequestTime)
 	defer cancel()
 	keys, err := p.gate.open()
+	if err == nil {
+		r.id, err = auth.NewUUID(p.rand)
+	}
 	if err != nil {
 		return nil, explain(err, r.writes)
 	}
 	account := newAccount(keys.recorder, r)
 	value, err := p.carryOut(ctx, keys, r, account)
-	if aerr := account.answer(ctx, value, err); aerr != nil {
-		return nil, explain(aerr, r.writes)
-	}
+	var refusal *Error
 	if err != nil {
+		refusal = explain(err, r.writes)
+	}
+	if err := account.answer(ctx, value, refusal); err != nil {
 		return nil, explain(err, r.writes)
+	}
+	if refusal != nil {
+		return nil, refusal
 	}
 	return value, nil
 }
@@ -165,6 +173,12 @@ func (t *tx) run(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	return t.handle(plan)
+}
+
+// handle has an admitted request answered, counts the use of its token and wraps
+// the answer, if it is to be wrapped.
+func (t *tx) handle(plan *plan) (reply, error) {
 	answer, err := plan.handle()
 	if err != nil {
 		return reply{}, err
@@ -349,13 +363,12 @@ func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, account 
 }
 
 // runOnce is run for a request with an idempotency key. The receipt belongs to
-// the caller's token, so the caller is looked up first; run does it again, from
-// the same view.
+// the caller's token.
 func (a *attempt) runOnce(t *tx, r *request, receiptLease fsm.Key, look bool) error {
-	if _, err := t.admit(r); err != nil {
+	plan, err := t.admit(r)
+	if err != nil {
 		return err
 	}
-	var err error
 	if t.who != nil {
 		if a.receipt, err = newReceipt(t.barrier, t.who, r.name, r.key, r.message, receiptLease); err != nil {
 			return err
@@ -366,7 +379,7 @@ func (a *attempt) runOnce(t *tx, r *request, receiptLease fsm.Key, look bool) er
 			}
 		}
 	}
-	a.reply, err = t.run(r)
+	a.reply, err = t.handle(plan)
 	if err != nil {
 		if a.receipt != nil && restsOnView(err) {
 			if err := a.answeredBefore(t, r); err != nil || a.replay {

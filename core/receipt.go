@@ -125,23 +125,20 @@ func newReceipt(b *seal.Barrier, who *identity, method, idempotencyKey string, r
 	if err != nil {
 		return nil, fmt.Errorf("encoding request: %w", err)
 	}
-	id, err := b.ID("receipt", append(who.hash(), idempotencyKey...))
+	key, err := hashedKey(b, spaceReceipt, "receipt", append(who.hash(), idempotencyKey...))
 	if err != nil {
 		return nil, err
 	}
-	return &receipt{key: append(fsm.Key{byte(spaceReceipt)}, id...), lease: lease, method: method,
+	return &receipt{key: key, lease: lease, method: method,
 		digest: sha256.Sum256(append([]byte(method+"\x00"), encoded...)), guard: -1}, nil
 }
 
 // find returns the answer if the request was carried out before.
 func (r *receipt) find(t *tx) (*storev1.Receipt, engine.Commit, error) {
-	record, value, err := t.record(r.key)
+	kept := &storev1.Receipt{}
+	record, err := t.message(r.key, kept)
 	if err != nil || record == nil {
 		return nil, engine.Commit{}, err
-	}
-	kept := &storev1.Receipt{}
-	if err := proto.Unmarshal(value, kept); err != nil {
-		return nil, engine.Commit{}, fmt.Errorf("reading a receipt: %w", err)
 	}
 	if kept.Method != r.method || !bytes.Equal(kept.RequestDigest, r.digest[:]) {
 		return nil, engine.Commit{}, refuse(conclavev1.Reason_REASON_IDEMPOTENCY_MISMATCH,
@@ -157,10 +154,6 @@ func (r *receipt) keep(t *tx, resp proto.Message) error {
 	if err != nil {
 		return fmt.Errorf("encoding answer: %w", err)
 	}
-	value, err := proto.Marshal(&storev1.Receipt{Method: r.method, RequestDigest: r.digest[:], Response: encoded})
-	if err != nil {
-		return fmt.Errorf("encoding receipt: %w", err)
-	}
 	r.guard = t.guard(fsm.Guard{Kind: fsm.GuardLease, Key: r.lease, Number: 1, State: fsm.LeaseActive})
-	return t.putRecord(r.key, value, r.lease)
+	return t.putMessage(r.key, &storev1.Receipt{Method: r.method, RequestDigest: r.digest[:], Response: encoded}, r.lease)
 }

@@ -105,7 +105,7 @@ const recordTime = 30 * time.Second
 
 // answer makes the record that stands before the answer. On an error of the log
 // the answer must not leave. The record is made even if the caller has gone.
-func (a *account) answer(ctx context.Context, value any, failed error) error {
+func (a *account) answer(ctx context.Context, value any, refusal *Error) error {
 	if a.recorder == nil {
 		return nil
 	}
@@ -117,11 +117,10 @@ func (a *account) answer(ctx context.Context, value any, failed error) error {
 		e.Type = audit.TypeResponse
 	}
 	e.Outcome = audit.OutcomeOK
-	if failed != nil {
-		refusal := explain(failed, a.requested)
+	if refusal != nil {
 		e.Outcome, e.Error = outcomeOf(refusal), audit.Failure{Class: className(refusal.Reason), Text: refusal.Message}
 		var credential *auth.CredentialError
-		if errors.As(failed, &credential) {
+		if errors.As(refusal, &credential) {
 			e.Outcome, e.Error.Text = audit.OutcomeDenied, credential.Why // the log may know more than the caller
 		}
 	} else if r, ok := value.(*Reply); ok {

@@ -25,15 +25,15 @@ type Request struct {
 	// WrapTTL above zero wraps the answer for that long.
 	WrapTTL time.Duration
 	Read    *conclavev1.ReadOptions
-	// ID names the request in the audit log and in its answer. Raw is the body as
-	// it was sent, for the audit log, which shows hashes of its values.
-	ID  string
+	// Raw is the body as it was sent, for the audit log, which shows hashes of its
+	// values.
 	Raw []byte
 }
 
 // Reply is the answer to a Request.
 type Reply struct {
 	engine.Answer
+	RequestID string    // names the request in the audit log
 	Auth      *Auth     // a login or a renewal; nil: none
 	Wrap      *WrapInfo // the answer is wrapped: Data and Auth are nil
 	MountType string
@@ -56,51 +56,43 @@ var ErrNoVerb = errors.New("unsupported operation")
 
 // Serve answers a request by verb and path.
 func (p *Pipeline) Serve(ctx context.Context, c Caller, q Request) (*Reply, error) {
-	writes, parallel, err := p.look(q)
+	keys, err := p.gate.open()
 	if err != nil {
 		return nil, explain(err, false)
 	}
-	lane := q.Path
-	if parallel {
-		lane = ""
-	}
 	r := &request{
-		id: q.ID, body: q.Raw, caller: c, name: q.Verb.String() + " " + q.Path, writes: writes, lane: lane, read: q.Read,
+		body: q.Raw, caller: c, name: q.Verb.String() + " " + q.Path, lane: q.Path, read: q.Read,
 		route: func(t *tx) (*plan, error) { return t.plan(ctx, c, q) },
+	}
+	if route := keys.directory.foresee(q); route != nil {
+		r.writes = route.Writes
+		if route.Parallel {
+			r.lane = ""
+		}
 	}
 	value, err := p.do(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return value.(*Reply), nil
+	reply := value.(*Reply)
+	reply.RequestID = r.id
+	return reply, nil
 }
 
-// look tells what kind of route a request will have, on what this node has
-// applied. If the mounts have changed since, the request finds out by itself: a
-// read that stages something becomes a write.
-func (p *Pipeline) look(q Request) (writes, parallel bool, err error) {
-	keys, err := p.gate.open()
-	if err != nil {
-		return false, false, err
-	}
-	view, err := p.ledger.View()
-	if err != nil {
-		return false, false, err
-	}
-	defer closeView(view, &err)
-	table, err := newTx(view, keys, p.rand, false).mounts()
-	if err != nil {
-		return false, false, err
+// foresee tells which route a request will have if the mounts are those that this
+// node compiled last; nil: none, or there are none yet. If that is wrong, the
+// request finds out by itself: a read that stages something becomes a write.
+func (d *directory) foresee(q Request) *engine.Route {
+	table := d.mounts.Load()
+	if table == nil {
+		return nil
 	}
 	m, rest := table.find(q.Path)
 	if m == nil || m.routes == nil {
-		return false, false, nil
+		return nil
 	}
 	match, _ := m.routes.Find(q.Verb, rest)
-	if match.Route == nil {
-		return false, false, nil
-	}
-	return match.Route.Writes, match.Route.Parallel, nil
+	return match.Route
 }
 
 // plan routes a request by verb and path.

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/conclave-secrets/conclave/engine"
@@ -69,15 +68,14 @@ func newToken(rand io.Reader) (redact.Bytes, error) {
 	return redact.New(append([]byte(tokenPrefix), text...)), nil
 }
 
-// tokenKey is where a token's record lies, and its lease. The store holds the
-// keyed hash only: who reads the disk cannot tell a token, nor test a guess
-// without the key.
+// tokenKey is where a token's record lies, and its lease.
 func tokenKey(b *seal.Barrier, token redact.Bytes) (fsm.Key, error) {
-	id, err := b.ID("token", token.Expose())
-	if err != nil {
-		return nil, err
-	}
-	return append(fsm.Key{byte(spaceToken)}, id...), nil
+	return hashedKey(b, spaceToken, "token", token.Expose())
+}
+
+// accessorKey is the record that leads from an accessor to its token.
+func accessorKey(b *seal.Barrier, accessor string) (fsm.Key, error) {
+	return hashedKey(b, spaceAccessor, "accessor", []byte(accessor))
 }
 
 // A Caller is who sends a request, as the transport knows it.
@@ -124,14 +122,12 @@ func (t *tx) identify(c Caller) (*identity, error) {
 
 // identityAt reads the token at key; nil when there is none.
 func (t *tx) identityAt(key fsm.Key) (*identity, error) {
-	r, value, err := t.record(key)
+	who := &identity{key: key, token: &storev1.Token{}}
+	r, err := t.message(key, who.token)
 	if err != nil || r == nil {
 		return nil, err
 	}
-	who := &identity{key: key, token: &storev1.Token{}, lease: r.Lease}
-	if err := proto.Unmarshal(value, who.token); err != nil {
-		return nil, fmt.Errorf("reading a token: %w", err)
-	}
+	who.lease = r.Lease
 	return who, nil
 }
 
@@ -244,7 +240,7 @@ func (t *tx) stageToken(grant fsm.Operation, token *storev1.Token) error {
 	if err := t.putMessage(grant.Key, token, grant.Key); err != nil {
 		return err
 	}
-	accessor, err := t.id(spaceAccessor, "accessor", []byte(token.Accessor))
+	accessor, err := accessorKey(t.barrier, token.Accessor)
 	if err != nil {
 		return err
 	}
@@ -291,13 +287,12 @@ func (t *tx) TokenByAccessor(accessor string) (*Token, error) {
 	if accessor == "" || len(accessor) > maxTokenBytes {
 		return nil, nil
 	}
-	key, err := t.id(spaceAccessor, "accessor", []byte(accessor))
+	key, err := accessorKey(t.barrier, accessor)
 	if err != nil {
 		return nil, err
 	}
 	var a storev1.Accessor
-	ok, err := t.message(key, &a)
-	if err != nil || !ok {
+	if r, err := t.message(key, &a); err != nil || r == nil {
 		return nil, err
 	}
 	return t.tokenAt(append(fsm.Key{byte(spaceToken)}, a.Token...))

@@ -109,30 +109,32 @@ func (t *tx) record(key fsm.Key) (*fsm.Record, []byte, error) {
 	return r, value, err
 }
 
-// message reads the record at key into m and tells whether it is there.
-func (t *tx) message(key fsm.Key, m proto.Message) (bool, error) {
+// message reads the record at key into m and returns the record; nil when there
+// is none.
+func (t *tx) message(key fsm.Key, m proto.Message) (*fsm.Record, error) {
 	r, value, err := t.record(key)
 	if err != nil || r == nil {
-		return false, err
+		return nil, err
 	}
 	if err := proto.Unmarshal(value, m); err != nil {
-		return false, fmt.Errorf("reading a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+		return nil, fmt.Errorf("reading a stored %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
-	return true, nil
+	return r, nil
 }
 
 // putMessage stages m as the record at key, owned by lease unless that is nil.
 func (t *tx) putMessage(key fsm.Key, m proto.Message, lease fsm.Key) error {
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		return fmt.Errorf("encoding a %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+		return fmt.Errorf("encoding %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return t.putRecord(key, value, lease)
 }
 
-// id is the key in a space of what is known by the keyed hash of secret.
-func (t *tx) id(space fsm.Space, kind string, secret []byte) (fsm.Key, error) {
-	hash, err := t.barrier.ID(kind, secret)
+// hashedKey is the key in a space of what is known by the keyed hash of secret:
+// who reads the disk cannot tell the secret, nor test a guess without the keys.
+func hashedKey(b *seal.Barrier, space fsm.Space, kind string, secret []byte) (fsm.Key, error) {
+	hash, err := b.ID(kind, secret)
 	if err != nil {
 		return nil, err
 	}

@@ -41,16 +41,12 @@ func Call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m
 
 func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m method[Req, Resp], req Req) (resp Resp, err error) {
 	path := m.path(req)
-	id, err := randomID(p.rand)
-	if err != nil {
-		return resp, explain(err, m.writes)
-	}
 	lane := path
 	if m.lane != nil {
 		lane = m.lane(req)
 	}
 	r := &request{
-		id: id, caller: c, name: m.name, writes: m.writes, lane: lane, read: readOptions(req), message: req, key: idempotencyKey(req),
+		caller: c, name: m.name, writes: m.writes, lane: lane, read: readOptions(req), message: req, key: idempotencyKey(req),
 		empty:  func() proto.Message { return resp.ProtoReflect().New().Interface() },
 		finish: func(value any, done engine.Commit) { m.finish(value.(Resp), done) },
 		route: func(t *tx) (*plan, error) {

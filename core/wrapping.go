@@ -102,7 +102,7 @@ func (t *tx) stageWrapped(row *storev1.Wrapped, ttl time.Duration) (*WrapInfo, e
 }
 
 func wrappingKey(t *tx, text redact.Bytes) (fsm.Key, error) {
-	return t.id(spaceWrapping, "wrapping", text.Expose())
+	return hashedKey(t.barrier, spaceWrapping, "wrapping", text.Expose())
 }
 
 // FindWrapped returns the wrapped answer that a token opens, nil if there is none.
@@ -115,8 +115,7 @@ func (t *tx) FindWrapped(text redact.Bytes) (*Wrapped, error) {
 		return nil, err
 	}
 	w := &Wrapped{&storev1.Wrapped{}, key}
-	ok, err := t.message(key, w.Wrapped)
-	if err != nil || !ok {
+	if r, err := t.message(key, w.Wrapped); err != nil || r == nil {
 		return nil, err
 	}
 	return w, nil

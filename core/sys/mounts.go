@@ -21,6 +21,7 @@ type mounts interface {
 	Mounts() ([]*storev1.Mount, error)
 	Enable(row *storev1.Mount) (conflict string, err error)
 	Change(path string, change func(*storev1.Mount) error) error
+	Move(from, to string) (id, conflict string, err error)
 	Disable(path string) error
 	MayAny(path string) bool
 }
@@ -206,7 +207,7 @@ func mountRoutes() []engine.Route {
 			engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: one, Summary: "Describe a mount."}, h.read),
 			engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: one + "/tune", Writes: true, Summary: "Tune a mount.", Sudo: h.prefix != ""}, h.tune),
 			engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: one + "/tune", Summary: "Tell how a mount is tuned.", Sudo: h.prefix != ""}, h.tuning),
-			engine.NewRoute(engine.Route{Verb: engine.VerbDelete, Path: one, Writes: true, Summary: "End a mount with all that lies in it.", Sudo: h.prefix != ""}, h.disable),
+			engine.NewRoute(engine.Route{Verb: engine.VerbDelete, Path: one, Writes: true, Summary: "End a mount, with its tokens and leases. Nothing leads to what lies in it any more.", Sudo: h.prefix != ""}, h.disable),
 		)
 	}
 	return append(routes,
@@ -311,11 +312,15 @@ func (h half) enable(c *engine.Call, r *enableMount) (*none, error) {
 	conflict, err := ask[mounts](c).Enable(row)
 	switch {
 	case errors.Is(err, core.ErrPathInUse):
-		return nil, &engine.InvalidError{Why: fmt.Sprintf("path is already in use at %s", strings.TrimPrefix(conflict, h.prefix))}
+		return nil, inUse(strings.TrimPrefix(conflict, h.prefix))
 	case errors.Is(err, core.ErrUnknownType):
 		return nil, &engine.InvalidError{Why: "plugin not found in the catalog: " + strconv.QuoteToASCII(r.Type)}
 	}
 	return nil, err
+}
+
+func inUse(path string) error {
+	return &engine.InvalidError{Why: fmt.Sprintf("path is already in use at %s", path)}
 }
 
 func with(m map[string]string, k, v string) map[string]string {
@@ -367,22 +372,11 @@ func remount(c *engine.Call, r *remountRequest) (*remountAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := ask[mounts](c)
-	rows, err := m.Mounts()
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		if row.Path != from && (strings.HasPrefix(path, row.Path) || strings.HasPrefix(row.Path, path)) {
-			return nil, &engine.InvalidError{Why: fmt.Sprintf("path is already in use at %s", row.Path)}
-		}
-	}
-	id := ""
-	err = m.Change(from, func(row *storev1.Mount) error {
-		row.Path, id = path, row.Id
-		return nil
-	})
-	if errors.Is(err, core.ErrNoMount) {
+	id, conflict, err := ask[mounts](c).Move(from, path)
+	switch {
+	case errors.Is(err, core.ErrPathInUse):
+		return nil, inUse(conflict)
+	case errors.Is(err, core.ErrNoMount):
 		return nil, &engine.InvalidError{Why: fmt.Sprintf("no matching mount at %q", from)}
 	}
 	return &remountAnswer{MigrationID: id}, err

@@ -34,6 +34,7 @@ type tokens interface {
 	CallerPolicies() (names []string, root bool)
 	MaySudo(path string) bool
 	PolicyText(name string) (string, bool, error)
+	CallerToken() redact.Bytes
 }
 
 // Routes implements engine.Backend.
@@ -59,7 +60,7 @@ func (Tokens) Routes(map[string]string) ([]engine.Route, error) {
 		engine.NewRoute(write("renew-self", "Renew the caller's token."),
 			func(c *engine.Call, r *renewToken) (*core.Auth, error) {
 				token, err := ask[tokens](c).OwnToken()
-				r.Token = string(ask[wrappings](c).CallerToken().Expose())
+				r.Token = string(ask[tokens](c).CallerToken().Expose())
 				return r.renew(c, token, err)
 			}),
 		engine.NewRoute(write("renew", "Renew a token."),
@@ -289,7 +290,7 @@ func lookupSelf(c *engine.Call, _ *struct{}) (*tokenData, error) {
 	if err != nil || token == nil {
 		return nil, orElse(err, errBadToken)
 	}
-	return describe(c, token, string(ask[wrappings](c).CallerToken().Expose())), nil
+	return describe(c, token, string(ask[tokens](c).CallerToken().Expose())), nil
 }
 
 func lookup(c *engine.Call, r *namedToken) (*tokenData, error) {

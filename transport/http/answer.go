@@ -15,18 +15,18 @@ import (
 
 // envelope is what nearly every answer comes in. All keys are always there.
 type envelope struct {
-	RequestID     string    `json:"request_id"`
-	LeaseID       string    `json:"lease_id"`
-	Renewable     bool      `json:"renewable"`
-	LeaseDuration int64     `json:"lease_duration"`
-	Data          any       `json:"data"`
-	WrapInfo      *wrapInfo `json:"wrap_info"`
-	Warnings      []string  `json:"warnings"`
-	Auth          *auth     `json:"auth"`
-	MountType     string    `json:"mount_type"`
+	RequestID     string     `json:"request_id"`
+	LeaseID       string     `json:"lease_id"`
+	Renewable     bool       `json:"renewable"`
+	LeaseDuration int64      `json:"lease_duration"`
+	Data          any        `json:"data"`
+	WrapInfo      *wrapInfo  `json:"wrap_info"`
+	Warnings      []string   `json:"warnings"`
+	Auth          *authBlock `json:"auth"`
+	MountType     string     `json:"mount_type"`
 }
 
-type auth struct {
+type authBlock struct {
 	ClientToken    string            `json:"client_token"`
 	Accessor       string            `json:"accessor"`
 	Policies       []string          `json:"policies"`
@@ -63,7 +63,7 @@ func answer(w http.ResponseWriter, q *core.Request, r *core.Reply) {
 	if r.Missing {
 		code = http.StatusNotFound
 	}
-	e := envelope{RequestID: q.ID, Data: r.Data, Warnings: r.Warnings, Auth: spellAuth(r.Auth), MountType: r.MountType,
+	e := envelope{RequestID: r.RequestID, Data: r.Data, Warnings: r.Warnings, Auth: spellAuth(r.Auth), MountType: r.MountType,
 		LeaseID: r.LeaseID, LeaseDuration: int64(r.LeaseDuration / time.Second), Renewable: r.Renewable}
 	if r.Wrap != nil {
 		e.RequestID = "" // nothing leads from the wrapping to what it wraps
@@ -77,11 +77,11 @@ func answer(w http.ResponseWriter, q *core.Request, r *core.Reply) {
 	write(w, code, &e)
 }
 
-func spellAuth(a *core.Auth) *auth {
+func spellAuth(a *core.Auth) *authBlock {
 	if a == nil {
 		return nil
 	}
-	return &auth{
+	return &authBlock{
 		ClientToken: string(a.Text), Accessor: a.Token.Accessor, Policies: a.Token.Policies, TokenPolicies: a.Token.Policies,
 		Metadata: a.Token.Metadata, LeaseDuration: int64(a.TTL / time.Second), Renewable: a.Renewable, TokenType: "service",
 		Orphan: a.Token.Orphan, NumUses: a.Token.UsesLeft,

@@ -1,7 +1,6 @@
 package http
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -109,15 +108,6 @@ func spell(e *core.Error) (code int, text string) {
 		return code, "Vault is already initialized"
 	}
 	return code, e.Message
-}
-
-// newRequestID names a request, for the log and for who asks about it.
-func newRequestID() string {
-	var raw [16]byte
-	// crypto/rand never fails: it ends the program instead.
-	_, _ = rand.Read(raw[:])
-	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
 }
 
 func typeName(v any) string { return fmt.Sprintf("%T", v) }

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/conclave-secrets/conclave/auth"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
@@ -199,12 +201,17 @@ func (h *handler) haStatus(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
+	id, err := auth.NewUUID(rand.Reader)
+	if err != nil {
+		h.refuse(w, err)
+		return
+	}
 	nodes := []haNode{}
 	for _, n := range m.Members {
 		nodes = append(nodes, haNode{Hostname: n.Id, APIAddress: "https://" + n.ApiAddress, ClusterAddress: "https://" + n.PeerAddress,
 			ActiveNode: n.Leader, Version: n.Version})
 	}
-	e := envelope{RequestID: newRequestID(), Data: map[string]any{"nodes": nodes}}
+	e := envelope{RequestID: id, Data: map[string]any{"nodes": nodes}}
 	write(w, http.StatusOK, atTop(&e))
 }
 

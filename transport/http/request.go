@@ -70,7 +70,7 @@ func cleanPath(u *url.URL) (string, error) {
 
 // readRequest turns an HTTP request into one that core answers.
 func readRequest(r *http.Request, path string) (*core.Request, core.Caller, error) {
-	q := &core.Request{ID: newRequestID(), Path: strings.TrimSuffix(path, "/")}
+	q := &core.Request{Path: strings.TrimSuffix(path, "/")}
 	c := caller(r)
 	if c.Token.Len() > 0 && !printable(c.Token.Expose()) {
 		return nil, c, bad("the token has characters that no token has")
