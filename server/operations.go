@@ -214,37 +214,11 @@ func (m *member) addressFree(address string) error {
 	return nil
 }
 
-const (
-	// changeDoubt is how long an error is doubted that explainChange does not
-	// know. The library refuses a change that comes right behind another in
-	// words only, before this node has heard of that other; a little later the
-	// same change is made. It is safe to repeat: see cluster.Node.Change.
-	changeDoubt = 10 * time.Second
-	changePause = 50 * time.Millisecond
-)
-
 // change makes a change of the cluster, whoever leads. Its errors are explained.
 func (m *member) change(ctx context.Context, c cluster.Change) error {
 	ctx, cancel := context.WithTimeout(ctx, admissionTime)
 	defer cancel()
-	doubt := time.NewTimer(changeDoubt)
-	defer doubt.Stop()
-	for {
-		changed := m.node.Change(ctx, c)
-		err := explainChange(changed)
-		var known *core.Error
-		if err == nil || errors.As(err, &known) && !errors.Is(changed, cluster.ErrMembershipMoved) {
-			return err
-		}
-		m.logger.Info("a change of the cluster failed and is tried again", "error", err)
-		select {
-		case <-time.After(changePause):
-		case <-doubt.C:
-			return err
-		case <-ctx.Done():
-			return err
-		}
-	}
+	return explainChange(m.node.Change(ctx, c))
 }
 
 // explainChange says why a change of membership failed.
