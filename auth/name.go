@@ -47,3 +47,18 @@ func DisplayName(m engine.Mount, name string) string {
 	}
 	return mount + "-" + name
 }
+
+// Named reads the record of what a request names: a role, a user. It is nil if
+// there is none; folded is the name as it is filed, by which at gives its path.
+// kind is for the error of a bad name.
+func Named[T any](tx engine.Tx, kind, name string, at func(folded string) engine.Path) (folded string, record *T, err error) {
+	if folded, err = FoldName(kind, name); err != nil {
+		return "", nil, err
+	}
+	record = new(T)
+	found, err := engine.GetJSON(tx, at(folded), record)
+	if err != nil || !found {
+		return folded, nil, err
+	}
+	return folded, record, nil
+}

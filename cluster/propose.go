@@ -22,7 +22,7 @@ const retryPause = 20 * time.Millisecond
 // Unknown: an error that is fsm.ErrUnknown. Retries happen inside, under one
 // sequence, until ctx ends.
 func (n *Node) Propose(ctx context.Context, b *fsm.Batch) (fsm.Result, error) {
-	size := batchSize(b)
+	size := b.EstimatedSize()
 	if size > n.cfg.MaxBatch {
 		return fsm.Result{}, ErrTooLarge
 	}
@@ -190,19 +190,3 @@ func (l *load) release(size int) {
 }
 
 func (l *load) overloaded() error { return &OverloadedError{RetryAfter: overloadHint} }
-
-// batchSize is about what b takes when encoded, in bytes, without encoding it.
-func batchSize(b *fsm.Batch) int {
-	size := 64
-	for i := range b.Guards {
-		size += 16 + len(b.Guards[i].Key)
-	}
-	for i := range b.Operations {
-		o := &b.Operations[i]
-		size += 32 + len(o.Key) + len(o.Value) + len(o.Lease) + 9*len(o.Numbers)
-		for _, g := range o.Groups {
-			size += 4 + len(g)
-		}
-	}
-	return size
-}

@@ -281,17 +281,25 @@ var (
 // formatCommand1 opens every encoded entry and batch: the format's number.
 const formatCommand1 = 0x01
 
-// EncodeBatch returns b in its durable form. The bytes are the caller's.
-func EncodeBatch(b *Batch) []byte {
+// EstimatedSize is about what b takes when encoded, in bytes, without encoding it.
+func (b *Batch) EstimatedSize() int {
 	size := 64
 	for i := range b.Guards {
-		size += 32 + len(b.Guards[i].Key)
+		size += 16 + len(b.Guards[i].Key)
 	}
 	for i := range b.Operations {
 		o := &b.Operations[i]
-		size += 64 + len(o.Key) + len(o.Value) + len(o.Lease) + 9*len(o.Numbers)
+		size += 32 + len(o.Key) + len(o.Value) + len(o.Lease) + 9*len(o.Numbers)
+		for _, g := range o.Groups {
+			size += 4 + len(g)
+		}
 	}
-	w := &packer{append(make([]byte, 0, size), formatCommand1)}
+	return size
+}
+
+// EncodeBatch returns b in its durable form. The bytes are the caller's.
+func EncodeBatch(b *Batch) []byte {
+	w := &packer{append(make([]byte, 0, b.EstimatedSize()), formatCommand1)}
 	w.array(batchFields)
 	w.bytes(b.Session[:])
 	w.uint(b.Sequence)

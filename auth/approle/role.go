@@ -34,15 +34,7 @@ func under(p engine.Path, n string) engine.Path { return append(p[:len(p):len(p)
 
 // named finds the role that a request names, nil if there is none.
 func named(tx engine.Tx, name string) (folded string, r *role, err error) {
-	if folded, err = auth.FoldName("role", name); err != nil {
-		return "", nil, err
-	}
-	r = &role{}
-	found, err := engine.GetJSON(tx, rolePath(folded), r)
-	if err != nil || !found {
-		return folded, nil, err
-	}
-	return folded, r, nil
+	return auth.Named[role](tx, "role", name, rolePath)
 }
 
 // existing is named for requests that need the role. A read of what is missing is

@@ -129,15 +129,7 @@ func rolePath(name string) engine.Path { return engine.Path{"role", name} }
 
 // named finds the role that a request names, nil if there is none.
 func named(tx engine.Tx, name string) (folded string, r *role, err error) {
-	if folded, err = auth.FoldName("role", name); err != nil {
-		return "", nil, err
-	}
-	r = &role{}
-	found, err := engine.GetJSON(tx, rolePath(folded), r)
-	if err != nil || !found {
-		return folded, nil, err
-	}
-	return folded, r, nil
+	return auth.Named[role](tx, "role", name, rolePath)
 }
 
 // roleResponse is what a reader sees of a role.

@@ -18,15 +18,7 @@ func userPath(name string) engine.Path { return engine.Path{"users", name} }
 
 // named finds the user that a request names, nil if there is none.
 func named(tx engine.Tx, name string) (folded string, u *user, err error) {
-	if folded, err = auth.FoldName("user", name); err != nil {
-		return "", nil, err
-	}
-	u = &user{}
-	found, err := engine.GetJSON(tx, userPath(folded), u)
-	if err != nil || !found {
-		return folded, nil, err
-	}
-	return folded, u, nil
+	return auth.Named[user](tx, "user", name, userPath)
 }
 
 // existing is named for writes to a user who must be there.

@@ -56,16 +56,6 @@ type writeRequest struct {
 	Data engine.Object `body:"object"`
 }
 
-type listRequest struct {
-	Path  string     `path:"path" doc:"directory; empty: the root"`
-	After string     `json:"after" doc:"list what follows this name"`
-	Limit engine.Int `json:"limit" doc:"list at most so many names; 0 or less: all"`
-}
-
-type listAnswer struct {
-	Keys []string `json:"keys"`
-}
-
 func (b Backend) maxValue() int {
 	if b.MaxValueBytes == 0 {
 		return 1 << 20
@@ -146,11 +136,7 @@ func (b Backend) delete(c *engine.Call, r *pathRequest) (*struct{}, error) {
 	return nil, c.DeleteRecord(p)
 }
 
-func (b Backend) list(c *engine.Call, r *listRequest) (*listAnswer, error) {
-	limit := b.maxKeys()
-	if 0 < r.Limit && r.Limit < engine.Int(limit) {
-		limit = int(r.Limit)
-	}
+func (b Backend) list(c *engine.Call, r *engine.ListRequest) (*engine.ListAnswer, error) {
 	dir, err := engine.ParseDirectory(r.Path, b.MaxPathBytes)
 	if err != nil {
 		return nil, err
@@ -158,15 +144,6 @@ func (b Backend) list(c *engine.Call, r *listRequest) (*listAnswer, error) {
 	if dir, err = own(c, dir); err != nil {
 		return nil, err
 	}
-	names, more, err := c.Records(dir, r.After, limit)
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, &engine.NotFoundError{What: "directory"}
-	}
-	if more && limit == b.maxKeys() {
-		c.Warn("There are more than %d names; ask for those after the last one.", limit)
-	}
-	return &listAnswer{Keys: names}, nil
+	names, err := r.Page(c, b.maxKeys(), func(after string, limit int) ([]string, bool, error) { return c.Records(dir, after, limit) })
+	return &engine.ListAnswer{Keys: names}, err
 }

@@ -156,7 +156,7 @@ func TestListingIsBounded(t *testing.T) {
 	match, _ := engine.CompileRoutes(table).Find(engine.VerbList, "")
 	for limit, warnings := range map[engine.Int]int{0: 1, -1: 1, 1: 0, 2: 1, 9: 1} {
 		call := &engine.Call{Tx: store.Begin(enginetest.Mount), Caller: engine.Caller{TokenID: "token"}}
-		answer, err := match.Serve(call, &listRequest{Limit: limit})
+		answer, err := match.Serve(call, &engine.ListRequest{Limit: limit})
 		if err != nil || len(answer.Warnings) != warnings {
 			t.Errorf("limit %d: warnings %q %v, want %d", limit, answer.Warnings, err, warnings)
 		}

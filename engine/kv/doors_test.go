@@ -239,7 +239,7 @@ func TestListingIsBounded(t *testing.T) {
 		warnings int
 	}{{0, 3, 1}, {-1, 3, 1}, {2, 2, 0}, {3, 3, 1}, {4, 3, 1}, {1 << 40, 3, 1}} {
 		call := &engine.Call{Tx: s.Begin(enginetest.Mount)}
-		got, err := s.keys(call, &listRequest{Limit: c.limit})
+		got, err := s.keys(call, &engine.ListRequest{Limit: c.limit})
 		if err != nil || len(got.Keys) != c.keys {
 			t.Errorf("limit %d: %v %v, want %d names", c.limit, got, err, c.keys)
 		}
@@ -253,7 +253,7 @@ func TestListingIsBounded(t *testing.T) {
 func (s *shop) warnings(path string, limit engine.Int) []string {
 	s.t.Helper()
 	match, _ := engine.CompileRoutes(v2{&s.Engine}.routes()).Find(engine.VerbList, path)
-	answer, err := match.Serve(&engine.Call{Tx: s.Begin(enginetest.Mount)}, &listRequest{Limit: limit})
+	answer, err := match.Serve(&engine.Call{Tx: s.Begin(enginetest.Mount)}, &engine.ListRequest{Limit: limit})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -70,9 +70,13 @@ func fieldsOf(o engine.Object) (fields, error) {
 	return out, nil
 }
 
-// objectOf is the way back; binary fields, which only the typed methods write,
-// become base64 text (RFC 4648, section 4).
-func objectOf(data fields) (engine.Object, error) {
+// objectOf is the way back from a version; binary fields, which only the typed
+// methods write, become base64 text (RFC 4648, section 4).
+func objectOf(v *engine.Version) (engine.Object, error) {
+	data, err := open(v)
+	if err != nil {
+		return nil, err
+	}
 	out := make(engine.Object, len(data))
 	for name, f := range data {
 		raw, err := jsonOf(f)

@@ -6,40 +6,14 @@ import (
 	"github.com/conclave-secrets/conclave/engine"
 )
 
-type listRequest struct {
-	Path  string     `path:"path" doc:"directory; empty: the root"`
-	After string     `json:"after" doc:"list what follows this name"`
-	Limit engine.Int `json:"limit" doc:"list at most so many names; 0 or less: all"`
-}
-
-type listAnswer struct {
-	Keys []string `json:"keys"`
-}
-
-// keys lists a directory; what is empty is not there, as Vault has it.
-func (e *Engine) keys(c *engine.Call, r *listRequest) (*listAnswer, error) {
+// keys lists a directory, as large as a listing may be.
+func (e *Engine) keys(c *engine.Call, r *engine.ListRequest) (*engine.ListAnswer, error) {
 	names, err := e.page(c, r, e.maxKeys())
-	return &listAnswer{names}, err
+	return &engine.ListAnswer{Keys: names}, err
 }
 
-// page lists a directory, all of it unless the request says otherwise, at most
-// bound names. A listing that is cut short without having been asked for says so.
-func (e *Engine) page(c *engine.Call, r *listRequest, bound int) ([]string, error) {
-	limit := bound
-	if 0 < r.Limit && r.Limit < engine.Int(bound) {
-		limit = int(r.Limit)
-	}
-	names, more, err := e.list(c, r.Path, r.After, limit)
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, &engine.NotFoundError{What: "directory"}
-	}
-	if more && limit == bound {
-		c.Warn("There are more than %d names; ask for those after the last one.", bound)
-	}
-	return names, nil
+func (e *Engine) page(c *engine.Call, r *engine.ListRequest, bound int) ([]string, error) {
+	return r.Page(c, bound, func(after string, limit int) ([]string, bool, error) { return e.list(c, r.Path, after, limit) })
 }
 
 type detailedAnswer struct {
@@ -51,7 +25,7 @@ func (k v2) listRoutes() []engine.Route {
 	return []engine.Route{
 		engine.NewRoute(engine.Route{Verb: engine.VerbList, Path: "metadata/{path*}",
 			Summary: "list the secrets and directories in a directory"},
-			func(c *engine.Call, r *listRequest) (*listAnswer, error) { return k.keys(c, r) }),
+			func(c *engine.Call, r *engine.ListRequest) (*engine.ListAnswer, error) { return k.keys(c, r) }),
 		engine.NewRoute(engine.Route{Verb: engine.VerbList, Path: "detailed-metadata/{path*}",
 			Summary: "list a directory, with the metadata of the secrets directly in it"}, k.listDetailed),
 	}
@@ -59,7 +33,7 @@ func (k v2) listRoutes() []engine.Route {
 
 // listDetailed looks at every version of every secret that it lists, so its
 // pages are those of the typed methods.
-func (k v2) listDetailed(c *engine.Call, r *listRequest) (*detailedAnswer, error) {
+func (k v2) listDetailed(c *engine.Call, r *engine.ListRequest) (*detailedAnswer, error) {
 	names, err := k.page(c, r, min(maxListed, k.maxKeys()))
 	if err != nil {
 		return nil, err

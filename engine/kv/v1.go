@@ -36,7 +36,7 @@ func (k v1) routes() []engine.Route {
 				return nil, skipUnfit.or(purge(c, p))
 			}),
 		engine.NewRoute(engine.Route{Verb: engine.VerbList, Path: "{path*}", Summary: "list the secrets and directories in a directory"},
-			func(c *engine.Call, r *listRequest) (*listAnswer, error) {
+			func(c *engine.Call, r *engine.ListRequest) (*engine.ListAnswer, error) {
 				return k.keys(c, r)
 			}),
 	}
@@ -54,11 +54,7 @@ func (k v1) read(c *engine.Call, r *secretPath) (*engine.Object, error) {
 	if v.Deleted || v.Destroyed {
 		return nil, &engine.NotFoundError{What: "secret"}
 	}
-	data, err := open(v)
-	if err != nil {
-		return nil, err
-	}
-	object, err := objectOf(data)
+	object, err := objectOf(v)
 	if err != nil {
 		return nil, err
 	}

@@ -113,12 +113,11 @@ func (k v2) readData(c *engine.Call, r *dataRead) (*dataAnswer, error) {
 	if err != nil || v.Deleted || v.Destroyed {
 		return &dataAnswer{Metadata: about}, err
 	}
-	data, err := open(v)
+	object, err := objectOf(v)
 	if err != nil {
 		return nil, err
 	}
-	object, err := objectOf(data)
-	return &dataAnswer{Data: object, Metadata: about}, err
+	return &dataAnswer{Data: object, Metadata: about}, nil
 }
 
 // errNoData, in the words that Vault's clients show.
@@ -176,11 +175,7 @@ func current(c *engine.Call, p engine.Path, head *engine.Head) (engine.Object, e
 	if v == nil || v.Deleted || v.Destroyed {
 		return nil, none
 	}
-	data, err := open(v)
-	if err != nil {
-		return nil, err
-	}
-	return objectOf(data)
+	return objectOf(v)
 }
 
 // appendData writes a version as the request's options allow.

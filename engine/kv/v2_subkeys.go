@@ -33,11 +33,7 @@ func (k v2) readSubkeys(c *engine.Call, r *subkeysRequest) (*subkeysAnswer, erro
 	if err != nil || v.Deleted || v.Destroyed {
 		return &subkeysAnswer{Metadata: about}, err
 	}
-	data, err := open(v)
-	if err != nil {
-		return nil, err
-	}
-	object, err := objectOf(data)
+	object, err := objectOf(v)
 	if err != nil {
 		return nil, err
 	}
