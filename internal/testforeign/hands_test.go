@@ -82,10 +82,27 @@ func byEach(t *testing.T, test func(t *testing.T, h hand)) {
 	t.Run("openbao", func(t *testing.T) { test(t, newBaoHand(t)) })
 }
 
-type vaultHand struct {
-	t     *testing.T
-	nodes []*vault.Client
+// spread is a client for each node, of either project.
+type spread[C interface{ SetToken(token string) }] struct {
+	nodes []C
 	next  int
+}
+
+// client is the next node's.
+func (s *spread[C]) client() C {
+	s.next++
+	return s.nodes[s.next%len(s.nodes)]
+}
+
+func (s *spread[C]) SetToken(token string) {
+	for _, c := range s.nodes {
+		c.SetToken(token)
+	}
+}
+
+type vaultHand struct {
+	spread[*vault.Client]
+	t *testing.T
 }
 
 func newVaultHand(t *testing.T) *vaultHand {
@@ -118,17 +135,6 @@ func noProxy(c *http.Client) {
 func rootToken(t *testing.T) string {
 	t.Helper()
 	return cluster.RootToken.Reveal()
-}
-
-func (h *vaultHand) client() *vault.Client {
-	h.next++
-	return h.nodes[h.next%len(h.nodes)]
-}
-
-func (h *vaultHand) SetToken(token string) {
-	for _, c := range h.nodes {
-		c.SetToken(token)
-	}
 }
 
 func (h *vaultHand) SetWrapTTL(ttl string) {
@@ -178,9 +184,8 @@ func (h *vaultHand) Status(err error) int {
 }
 
 type baoHand struct {
-	t     *testing.T
-	nodes []*bao.Client
-	next  int
+	spread[*bao.Client]
+	t *testing.T
 }
 
 func newBaoHand(t *testing.T) *baoHand {
@@ -201,17 +206,6 @@ func newBaoHand(t *testing.T) *baoHand {
 	}
 	h.SetToken(rootToken(t))
 	return h
-}
-
-func (h *baoHand) client() *bao.Client {
-	h.next++
-	return h.nodes[h.next%len(h.nodes)]
-}
-
-func (h *baoHand) SetToken(token string) {
-	for _, c := range h.nodes {
-		c.SetToken(token)
-	}
 }
 
 func (h *baoHand) SetWrapTTL(ttl string) {
