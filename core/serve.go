@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -117,16 +116,15 @@ func (t *tx) plan(ctx context.Context, c Caller, q Request) (*plan, error) {
 		out.missed = ErrNoVerb
 		return out, nil
 	}
+	t.on(m.ID)
+	out.mount, out.open, out.access.Sudo = m, match.Route.Open, match.Route.Sudo
 	in, err := match.Bind(q.Input)
 	if err != nil {
 		out.missed = err
 		return out, nil
 	}
-	t.on(m.ID)
-	out.mount = m
 	call := &engine.Call{Tx: t, Context: ctx, Mount: m.Mount, Rand: t.rand, Path: q.Path, Wraps: q.WrapTTL > 0,
 		Caller: engine.Caller{Address: c.Address}}
-	out.open, out.access.Sudo = match.Route.Open, match.Route.Sudo
 	if q.Verb == engine.VerbWrite {
 		out.creates = func() (bool, error) {
 			t.introduce(call)
@@ -218,20 +216,6 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 		r.wrap = &wrapping{ttl: q.WrapTTL, path: q.Path, reply: out}
 	}
 	return r, nil
-}
-
-// login makes the token of somebody who has logged in.
-func (t *tx) login(m *mount, path string, l *engine.Login) (*NewToken, error) {
-	policies := slices.Clone([]string(l.Token.Policies))
-	if !bool(l.Token.NoDefaultPolicy) && !slices.Contains(policies, "default") {
-		policies = append(policies, "default")
-	}
-	policies = slices.DeleteFunc(policies, func(name string) bool { return name == "root" }) // a login never makes a root token
-	slices.Sort(policies)
-	return t.CreateToken(TokenSpec{
-		Settings: l.Token, DisplayName: l.DisplayName, Metadata: l.Metadata, Path: path, Mount: m.ID, Renewable: true,
-		Policies: slices.Compact(policies), DefaultTTL: m.DefaultTTL, MaxTTL: m.MaxTTL,
-	})
 }
 
 // timestampOf is nil for the zero time.

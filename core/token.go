@@ -270,6 +270,20 @@ func (s *TokenSpec) times() (ttl, maxTTL time.Duration) {
 	return ttl, limit
 }
 
+// login makes the token of somebody who has logged in.
+func (t *tx) login(m *mount, path string, l *engine.Login) (*NewToken, error) {
+	policies := slices.Clone([]string(l.Token.Policies))
+	if !bool(l.Token.NoDefaultPolicy) && !slices.Contains(policies, "default") {
+		policies = append(policies, "default")
+	}
+	policies = slices.DeleteFunc(policies, func(name string) bool { return name == "root" }) // a login never makes a root token
+	slices.Sort(policies)
+	return t.CreateToken(TokenSpec{
+		Settings: l.Token, DisplayName: l.DisplayName, Metadata: l.Metadata, Path: path, Mount: m.ID, Renewable: true,
+		Policies: slices.Compact(policies), DefaultTTL: m.DefaultTTL, MaxTTL: m.MaxTTL,
+	})
+}
+
 // TokenByText returns a token that is alive, nil if there is none.
 func (t *tx) TokenByText(text redact.Bytes) (*Token, error) {
 	if text.Len() == 0 || text.Len() > maxTokenBytes {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"unicode/utf8"
@@ -22,16 +23,11 @@ func CheckJSON(raw []byte) error {
 	if !json.Valid(raw) {
 		return &InvalidError{"a value is not valid JSON"}
 	}
-	depth := 0
+	if deeper(raw, MaxDepth) {
+		return &InvalidError{fmt.Sprintf("a value nests deeper than %d", MaxDepth)}
+	}
 	for i := 0; i < len(raw); i++ {
-		switch raw[i] {
-		case '[', '{':
-			if depth++; depth > MaxDepth {
-				return &InvalidError{fmt.Sprintf("a value nests deeper than %d", MaxDepth)}
-			}
-		case ']', '}':
-			depth--
-		case '"':
+		if raw[i] == '"' {
 			end, paired := skipString(raw, i+1)
 			if !paired {
 				return &InvalidError{"a value has half a surrogate pair in a text"}
@@ -40,6 +36,51 @@ func CheckJSON(raw []byte) error {
 		}
 	}
 	return nil
+}
+
+// MaxBodyDepth is how deep a request's body may nest.
+const MaxBodyDepth = 64
+
+// ParseBody reads the body of a request, a JSON object, as every transport gets
+// it; blank or null is no object, nil. The depth is checked before anything recurses into
+// it. The error is an InvalidError that quotes nothing. The object's values are
+// parts of raw, which it keeps.
+func ParseBody(raw []byte) (Object, error) {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	if deeper(raw, MaxBodyDepth) {
+		return nil, &InvalidError{fmt.Sprintf("failed to decode JSON input: it nests deeper than %d", MaxBodyDepth)}
+	}
+	var body Object
+	if json.Unmarshal(raw, &body) != nil {
+		// The text of json's error may quote the body.
+		return nil, &InvalidError{"failed to decode JSON input: it is no JSON object"}
+	}
+	return body, nil
+}
+
+// deeper tells whether what may be JSON nests deeper than limit. Of what is none,
+// it tells no more than that a reader would stop before that depth.
+func deeper(p []byte, limit int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(p); i++ {
+		switch {
+		case quoted && p[i] == '\\':
+			i++
+		case p[i] == '"':
+			quoted = !quoted
+		case quoted:
+		case p[i] == '{' || p[i] == '[':
+			if depth++; depth > limit {
+				return true
+			}
+		case p[i] == '}' || p[i] == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // skipString walks over the string of a valid JSON value that begins at i, and

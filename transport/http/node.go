@@ -44,7 +44,7 @@ func (h *handler) ofNode(method, path string) http.HandlerFunc {
 // decode reads a small JSON body into v.
 func decode(r *http.Request, v any) error {
 	raw, _, err := readBody(r)
-	if err != nil || raw == nil {
+	if err != nil || len(raw) == 0 {
 		return err
 	}
 	if err := json.Unmarshal(raw, v); err != nil {

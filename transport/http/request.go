@@ -201,9 +201,6 @@ func consistency(header http.Header) (*conclavev1.ReadOptions, error) {
 	}
 }
 
-// maxDepth bounds how deep a body may nest: what reads it recurses.
-const maxDepth = 64
-
 // readBody reads a JSON object, whatever the content type says, or a form.
 func readBody(r *http.Request) (raw []byte, body engine.Object, err error) {
 	raw, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBody))
@@ -214,23 +211,15 @@ func readBody(r *http.Request) (raw []byte, body engine.Object, err error) {
 	case err != nil:
 		return nil, nil, bad("the body ended too early")
 	}
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return nil, nil, nil
-	}
-	if raw[0] != '{' && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+	if raw = bytes.TrimSpace(raw); len(raw) > 0 && raw[0] != '{' && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		if body, err = readForm(raw); err != nil {
 			return nil, nil, err
 		}
 		raw, err = json.Marshal(body)
 		return raw, body, err
 	}
-	if err := checkDepth(raw); err != nil {
-		return nil, nil, err
-	}
-	if err := json.Unmarshal(raw, &body); err != nil {
-		// The text of the error may quote the body.
-		return nil, nil, bad("failed to decode JSON input: it is no JSON object")
+	if body, err = engine.ParseBody(raw); err != nil {
+		return nil, nil, bad("%s", err)
 	}
 	return raw, body, nil
 }
@@ -249,25 +238,4 @@ func readForm(raw []byte) (engine.Object, error) {
 		body[name] = text
 	}
 	return body, nil
-}
-
-// checkDepth refuses what nests too deep, before anything recurses into it.
-func checkDepth(p []byte) error {
-	depth, quoted := 0, false
-	for i := 0; i < len(p); i++ {
-		switch {
-		case quoted && p[i] == '\\':
-			i++
-		case p[i] == '"':
-			quoted = !quoted
-		case quoted:
-		case p[i] == '{' || p[i] == '[':
-			if depth++; depth > maxDepth {
-				return bad("failed to decode JSON input: it nests deeper than %d", maxDepth)
-			}
-		case p[i] == '}' || p[i] == ']':
-			depth--
-		}
-	}
-	return nil
 }

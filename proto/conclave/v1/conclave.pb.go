@@ -178,6 +178,7 @@ const (
 	Reason_REASON_DISK_FULL              Reason = 27
 	Reason_REASON_INTERNAL               Reason = 28
 	Reason_REASON_UNSAFE                 Reason = 29 // would endanger the quorum
+	Reason_REASON_INDEX_NOT_REACHED      Reason = 30 // this node has not yet what the request demands to be reflected
 )
 
 // Enum value maps for Reason.
@@ -213,6 +214,7 @@ var (
 		27: "REASON_DISK_FULL",
 		28: "REASON_INTERNAL",
 		29: "REASON_UNSAFE",
+		30: "REASON_INDEX_NOT_REACHED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -245,6 +247,7 @@ var (
 		"REASON_DISK_FULL":              27,
 		"REASON_INTERNAL":               28,
 		"REASON_UNSAFE":                 29,
+		"REASON_INDEX_NOT_REACHED":      30,
 	}
 )
 
@@ -4127,7 +4130,7 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTCOME_DONE\x10\x01\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x03*\x8a\x06\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03*\xa8\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1a\n" +
@@ -4159,7 +4162,8 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x13REASON_LEASE_EXISTS\x10\x1a\x12\x14\n" +
 	"\x10REASON_DISK_FULL\x10\x1b\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x1c\x12\x11\n" +
-	"\rREASON_UNSAFE\x10\x1d2\xaa\x06\n" +
+	"\rREASON_UNSAFE\x10\x1d\x12\x1c\n" +
+	"\x18REASON_INDEX_NOT_REACHED\x10\x1e2\xaa\x06\n" +
 	"\aSecrets\x12D\n" +
 	"\x03Put\x12\x1d.conclave.v1.PutSecretRequest\x1a\x1e.conclave.v1.PutSecretResponse\x12D\n" +
 	"\x03Get\x12\x1d.conclave.v1.GetSecretRequest\x1a\x1e.conclave.v1.GetSecretResponse\x12I\n" +
