@@ -194,6 +194,12 @@ func (t *tx) do(op *Operation) (RefusedReason, error) {
 		return t.revokeLease(op.Key), nil
 	case OpEndLease:
 		return t.endLease(op.Key), nil
+	case OpReleaseLease:
+		return t.releaseLease(op.Key), nil
+	case OpPurgePrefix:
+		t.enqueue(&pending{kind: pendingPurgeRecords, key: op.Key})
+		t.enqueue(&pending{kind: pendingPurgeSecrets, key: op.Key})
+		return RefusedNone, nil
 	case OpRevokeGroup:
 		t.enqueue(&pending{kind: pendingGroup, key: op.Key, limit: t.index})
 		return RefusedNone, nil

@@ -53,8 +53,8 @@ func audit(t testing.TB, s *state.Store) {
 			}
 			delete(versions, k)
 		case tableLease:
-			if l, _ := decodeLease([]byte(v)); l.State == LeaseEnding && !queued[k[1:]] {
-				t.Errorf("lease %q is ending and nobody ends it", k[1:])
+			if l, _ := decodeLease([]byte(v)); (l.State == LeaseEnding || l.State == LeaseReleasing) && !queued[k[1:]] {
+				t.Errorf("lease %q is %v and nobody ends it", k[1:], l.State)
 			}
 		}
 	}

@@ -132,6 +132,14 @@ const (
 	OpRevokeGroup OperationKind = 25
 	// OpRevokePrefix ends every lease whose id starts with Key, likewise.
 	OpRevokePrefix OperationKind = 27
+	// OpReleaseLease ends Key at once, and lets go of the leases that it owns:
+	// they live on without an owner. It is refused for a lease that is not usable,
+	// whose owners may have doomed what it owns, and for one with an outside effect.
+	OpReleaseLease OperationKind = 28
+	// OpPurgePrefix removes every record and every secret whose key starts with
+	// Key, a bounded number of rows an entry; the machine goes on in later entries
+	// until none is left. Nothing may be written there any more.
+	OpPurgePrefix OperationKind = 29
 	// OpExpireLeases ends up to Number leases whose expiry log time has
 	// passed, and goes on with ends that earlier entries left unfinished.
 	OpExpireLeases OperationKind = 26
@@ -173,6 +181,9 @@ const (
 	LeaseRevoking LeaseState = 3
 	// LeaseEnding: not usable any more; what it owns is being removed.
 	LeaseEnding LeaseState = 4
+	// LeaseReleasing: not usable any more; its records are being removed, and what
+	// leases it owns are let go.
+	LeaseReleasing LeaseState = 5
 )
 
 func (s LeaseState) String() string {
@@ -185,6 +196,8 @@ func (s LeaseState) String() string {
 		return "revoking"
 	case LeaseEnding:
 		return "ending"
+	case LeaseReleasing:
+		return "releasing"
 	}
 	return fmt.Sprintf("LeaseState(%d)", uint8(s))
 }

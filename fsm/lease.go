@@ -12,8 +12,8 @@ import (
 // (reader.liveLease). Then the queue: what it owns is removed, a bounded number
 // of rows an entry, by this entry and the ones that follow, whatever they carry.
 //
-// Invariant: every lease in state ending or revoking either has an end on the
-// queue or owns nothing any more, and a lease in state ending has one. A lease
+// Invariant: every lease in state ending, releasing or revoking either has an end
+// on the queue or owns nothing any more, and all but the last have one. A lease
 // row goes only after everything it owns; so an id that is free to be granted
 // again owns nothing, and nothing of an earlier holder comes back to life.
 
@@ -135,9 +135,30 @@ func (t *tx) revokeLease(id Key) RefusedReason {
 	return RefusedNone
 }
 
+// releaseLease ends a lease without those that it owns.
+func (t *tx) releaseLease(id Key) RefusedReason {
+	l := t.liveLease(id)
+	switch {
+	case l == nil:
+		return RefusedLeaseUnknown
+	case l.External:
+		return RefusedLeaseState
+	}
+	t.beginEndAs(id, l, LeaseReleasing)
+	return RefusedNone
+}
+
 // beginEnd takes a lease out of use and puts its end on the queue.
 func (t *tx) beginEnd(id Key, l *Lease) {
-	if l.State == LeaseRevoking || l.State == LeaseEnding {
+	as := LeaseEnding
+	if l.External {
+		as = LeaseRevoking
+	}
+	t.beginEndAs(id, l, as)
+}
+
+func (t *tx) beginEndAs(id Key, l *Lease, as LeaseState) {
+	if l.State != LeaseActive && l.State != LeasePending {
 		return
 	}
 	t.del(expiryKey(l.Expires, id))
@@ -147,10 +168,7 @@ func (t *tx) beginEnd(id Key, l *Lease) {
 	for _, g := range l.Groups {
 		t.del(groupKey(g, id))
 	}
-	l.State = LeaseEnding
-	if l.External {
-		l.State = LeaseRevoking
-	}
+	l.State = as
 	l.Generation++
 	t.putLease(id, l)
 	t.enqueue(&pending{kind: pendingEnd, key: id})
@@ -177,7 +195,7 @@ func (t *tx) endLease(id Key) RefusedReason {
 type pending struct {
 	kind  pendingKind
 	key   Key      // the lease, the group or the prefix
-	limit Revision // groups and prefixes: only leases granted up to here
+	limit Revision // groups and prefixes of leases: only those granted up to here
 	after []byte   // groups and prefixes: where the walk stands
 }
 
@@ -187,6 +205,9 @@ const (
 	pendingEnd    pendingKind = 1 // remove what the lease key owns, then the lease
 	pendingGroup  pendingKind = 2 // end every lease in the group key
 	pendingPrefix pendingKind = 3 // end every lease whose id starts with key
+
+	pendingPurgeRecords pendingKind = 4 // remove every record whose key starts with key
+	pendingPurgeSecrets pendingKind = 5 // the same for secrets
 )
 
 func encodePending(p *pending) []byte {
@@ -256,6 +277,10 @@ func (t *tx) settleOne(budget int) (cost int) {
 		cost, done = t.settleWalk(p, key(tableByGroup, counted(p.key)), nil, budget)
 	case pendingPrefix:
 		cost, done = t.settleWalk(p, []byte{tableLease}, p.key, budget)
+	case pendingPurgeRecords:
+		cost, done = t.settlePurge(p, tableRecord, budget, t.purgeRecord)
+	case pendingPurgeSecrets:
+		cost, done = t.settlePurge(p, tableHead, budget, t.purgeVersions)
 	default:
 		t.note(fmt.Errorf("queue item %d has the unknown kind %d", t.meta.QueueHead, p.kind))
 	}
@@ -274,7 +299,8 @@ func (t *tx) settleOne(budget int) (cost int) {
 // once because its outside effect is undone; whoever holds the id by the time of
 // the second is left alone.
 func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
-	if l := t.lease(id); l == nil || (l.State != LeaseEnding && l.State != LeaseRevoking) {
+	ending := t.lease(id)
+	if ending == nil || ending.State == LeaseActive || ending.State == LeasePending {
 		return 0, true
 	}
 	owned := key(tableRecordByLease, counted(id))
@@ -289,7 +315,10 @@ func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
 	if cost < budget {
 		children := t.collect(key(tableByOwner, counted(id)), nil, budget-cost)
 		for _, child := range children {
-			if l := t.lease(child); l != nil {
+			if l := t.lease(child); l != nil && ending.State == LeaseReleasing {
+				l.Owner = nil
+				t.putLease(child, l)
+			} else if l != nil {
 				t.beginEnd(child, l)
 			}
 			t.del(ownerKey(id, child))
@@ -299,7 +328,7 @@ func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
 	if cost == budget {
 		return cost, false // there may be more
 	}
-	if l := t.lease(id); l != nil && l.State == LeaseEnding {
+	if ending.State != LeaseRevoking {
 		t.leases = true
 		t.del(leaseKey(id))
 	}
@@ -328,4 +357,49 @@ func (t *tx) settleWalk(p *pending, table, under []byte, budget int) (cost int, 
 		}
 	}
 	return len(ids), len(ids) < budget
+}
+
+// settlePurge removes the next rows of a table below a prefix. remove takes one
+// away, costs at most the rows that are left of the budget and tells whether all
+// of it is gone.
+func (t *tx) settlePurge(p *pending, table byte, budget int, remove func(k Key, budget int) (cost int, gone bool)) (cost int, done bool) {
+	names := t.collect(key(table, p.key), p.after, budget)
+	for i, rest := range names {
+		spent, gone := remove(key(p.key[0], p.key[1:], rest), budget-cost)
+		cost += spent
+		if !gone {
+			return cost, false // after stays in front of it
+		}
+		p.after = rest
+		if cost >= budget {
+			return cost, i == len(names)-1 && len(names) < budget
+		}
+	}
+	return cost, len(names) < budget
+}
+
+func (t *tx) purgeRecord(k Key, _ int) (cost int, gone bool) {
+	t.deleteRecord(k)
+	return 1, true
+}
+
+// purgeVersions removes the oldest versions of a secret, and the secret with the
+// last of them.
+func (t *tx) purgeVersions(k Key, budget int) (cost int, gone bool) {
+	h := t.head(k)
+	if h == nil {
+		return 0, true
+	}
+	for h.Oldest != 0 && h.Oldest <= h.Current {
+		if cost == budget {
+			h.Revision = t.index
+			t.set(headKey(k), encodeHead(h))
+			return cost, false
+		}
+		t.del(versionKey(k, h.Oldest))
+		h.Oldest++
+		cost++
+	}
+	t.del(headKey(k))
+	return cost + 1, true
 }

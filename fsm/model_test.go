@@ -19,7 +19,7 @@ type model struct {
 	now     LogTime
 	state   modelState
 	expire  uint64   // asked for in the entry at work
-	revoked []string // "g" or "p" and the name of a group or prefix, asked for in the entry at work
+	revoked []string // "g", "p" or "x" and the name of a group, prefix or prefix to purge, asked for in the entry at work
 }
 
 type modelState struct {
@@ -84,7 +84,7 @@ func (m *model) batch(b *Batch) Result {
 // live tells whether a lease and all its owners are alive.
 func (m *model) live(id Key) bool {
 	l, ok := m.state.leases[string(id)]
-	return ok && l.Alive(m.now) && (l.Owner == nil || m.live(l.Owner))
+	return ok && l.Alive(m.now) && (l.Owner == nil || m.state.leases[string(l.Owner)].State == LeaseReleasing || m.live(l.Owner))
 }
 
 func (m *model) record(k Key) (Record, bool) {
@@ -195,6 +195,17 @@ func (m *model) do(op Operation) RefusedReason {
 		}
 		l.State = LeaseEnding
 		m.save(k, l)
+	case OpReleaseLease:
+		if !m.live(op.Key) {
+			return RefusedLeaseUnknown
+		}
+		if l.External {
+			return RefusedLeaseState
+		}
+		l.State = LeaseReleasing
+		m.save(k, l)
+	case OpPurgePrefix:
+		m.revoked = append(m.revoked, "x"+k)
 	case OpRevokeGroup:
 		m.revoked = append(m.revoked, "g"+k)
 	case OpRevokePrefix:
@@ -293,7 +304,7 @@ func (m *model) save(k string, l Lease) {
 
 func (m *model) end(k string) {
 	l := m.state.leases[k]
-	if l.State == LeaseEnding || l.State == LeaseRevoking {
+	if l.State != LeaseActive && l.State != LeasePending {
 		return
 	}
 	l.State = LeaseEnding
@@ -328,6 +339,12 @@ func (m *model) settle() {
 			}
 		}
 	}
+	for k, l := range m.state.leases {
+		if m.state.leases[string(l.Owner)].State == LeaseReleasing && l.Alive(0) {
+			l.Owner, l.Revision = nil, m.index
+			m.state.leases[k] = l
+		}
+	}
 	for changed := true; changed; {
 		changed = false
 		for k, l := range m.state.leases {
@@ -343,7 +360,22 @@ func (m *model) settle() {
 			m.state.spaces[k[0]] = m.index
 		}
 	}
-	maps.DeleteFunc(m.state.leases, func(_ string, l Lease) bool { return l.State == LeaseEnding })
+	maps.DeleteFunc(m.state.leases, func(_ string, l Lease) bool { return l.State == LeaseEnding || l.State == LeaseReleasing })
+	for _, r := range m.revoked {
+		if r[0] == 'x' {
+			m.purge(r[1:])
+		}
+	}
+}
+
+func (m *model) purge(prefix string) {
+	for k := range m.state.records {
+		if strings.HasPrefix(k, prefix) {
+			delete(m.state.records, k)
+			m.state.spaces[k[0]] = m.index
+		}
+	}
+	maps.DeleteFunc(m.state.heads, func(k string, _ modelSecret) bool { return strings.HasPrefix(k, prefix) })
 }
 
 // The machine holds and answers, entry by entry, what the model does.

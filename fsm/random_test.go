@@ -199,7 +199,7 @@ func (h *historian) guard(v *View) Guard {
 // operation draws one, the frequent kinds more often.
 func (h *historian) operation(v *View) Operation {
 	op := Operation{Value: h.pick("", "x", "y", "zz")}
-	switch h.dice.IntN(30) {
+	switch h.dice.IntN(33) {
 	case 0, 1, 2, 3:
 		op.Kind, op.Key = OpPutRecord, h.recordKey()
 		if h.dice.IntN(2) == 0 {
@@ -235,6 +235,10 @@ func (h *historian) operation(v *View) Operation {
 		op.Kind, op.Key = OpRevokeGroup, h.group()
 	case 27:
 		op.Kind, op.Key = OpRevokePrefix, h.pick("l", "l1", "m", "x")
+	case 30, 31:
+		op.Kind, op.Key = OpReleaseLease, h.lease()
+	case 32:
+		op.Kind, op.Key = OpPurgePrefix, h.pick("ka", "p", "n1", "s1", "s", "x")
 	case 28:
 		op.Kind, op.Number = OpExpireLeases, h.dice.Uint64N(4)
 	case 29:

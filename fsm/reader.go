@@ -74,6 +74,9 @@ func (r reader) liveLease(id Key) (*Lease, error) {
 	// Depth is bounded when a lease is granted, so this loop ends.
 	for owner := first.Owner; owner != nil; {
 		l, err := r.lease(owner)
+		if err == nil && l != nil && l.State == LeaseReleasing {
+			break // it lets go of what it owned, which thereby stands on its own
+		}
 		if err != nil || l == nil || !l.Alive(r.now) {
 			return nil, err
 		}

@@ -65,7 +65,7 @@ type Lease struct {
 	Issued     LogTime
 	Expires    LogTime
 	MaxExpires LogTime
-	Depth      uint64 // how many owners stand above it
+	Depth      uint64 // how many owners stood above it when it was granted
 	Owner      Key
 	Groups     []Key
 	Value      []byte

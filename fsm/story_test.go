@@ -108,8 +108,9 @@ var storyGuards = map[string]GuardKind{"record": GuardRecord, "range": GuardRang
 var storyOperations = map[string]OperationKind{"put": OpPutRecord, "delete": OpDeleteRecord, "append": OpAppendVersion,
 	"delete-versions": OpDeleteVersions, "undelete": OpUndeleteVersions, "destroy": OpDestroyVersions, "purge": OpPurgeSecret,
 	"limits": OpSetLimits, "grant": OpGrantLease, "renew": OpRenewLease, "confirm": OpConfirmLease, "revoke": OpRevokeLease,
-	"end": OpEndLease, "revoke-group": OpRevokeGroup, "revoke-prefix": OpRevokePrefix, "expire": OpExpireLeases,
-	"open": OpOpenSession, "close": OpCloseSession, "level": OpSetFeatureLevel, "99": 99}
+	"end": OpEndLease, "revoke-group": OpRevokeGroup, "revoke-prefix": OpRevokePrefix, "release": OpReleaseLease, "purge-prefix": OpPurgePrefix,
+	"expire": OpExpireLeases,
+	"open":   OpOpenSession, "close": OpCloseSession, "level": OpSetFeatureLevel, "99": 99}
 
 // line adds one guard or operation: a kind, a key, and fields as name=value.
 func (s *story) line(b *Batch, line string) {

@@ -34,7 +34,7 @@ func validateOperation(op *Operation) error {
 	switch op.Kind {
 	case OpPutRecord, OpDeleteRecord, OpAppendVersion, OpDeleteVersions, OpUndeleteVersions, OpDestroyVersions,
 		OpPurgeSecret, OpSetLimits, OpGrantLease, OpRenewLease, OpConfirmLease, OpRevokeLease, OpEndLease,
-		OpRevokeGroup, OpRevokePrefix:
+		OpRevokeGroup, OpRevokePrefix, OpReleaseLease, OpPurgePrefix:
 		return checkKey(op.Key)
 	case OpExpireLeases, OpOpenSession, OpCloseSession:
 		return nil
