@@ -250,6 +250,32 @@ func TestLogTimeIgnoresWallJumps(t *testing.T) {
 	})
 }
 
+// Log time stands still while nobody writes. Who reads sees it moved on all the
+// same, from whichever node; who does not read costs nothing.
+func TestReadersSeeTimePass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := clustertest.New(t, 7, 3, nil)
+		defer c.Close()
+		written := propose(t, c.Leader().Node, put("k", "1"))
+		<-time.After(time.Hour)
+		if index, _ := c.Leader().Ledger.Applied(); index != written.Index {
+			t.Errorf("an hour in which nobody asked made entries up to %d, after %d", index, written.Index)
+		}
+		for i, r := range c.Replicas {
+			if _, err := read(within(t, 10*time.Second), r); err != nil {
+				t.Fatal(err)
+			}
+			if passed := time.Duration(r.Ledger.Time() - written.Time); passed < time.Hour {
+				t.Errorf("reader %d sees log time %v after the write, an hour later", i, passed)
+			}
+		}
+		after, _ := c.Leader().Ledger.Applied()
+		if after != written.Index+1 {
+			t.Errorf("three reads at once made %d entries", after-written.Index)
+		}
+	})
+}
+
 // jumpingClock is a clock whose wall time can be set, and which can let hours
 // pass that nothing else notices.
 type jumpingClock struct {

@@ -26,6 +26,19 @@ type office struct {
 	mu           sync.Mutex
 	refusedSince time.Duration // monotonic; 0: the last entry was not refused
 	fenced       bool
+	tickAfter    time.Duration // monotonic; no entry for the sake of time before
+}
+
+func (o *office) mayTick(now time.Duration) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return now >= o.tickAfter
+}
+
+func (o *office) tickFailed(now time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tickAfter = now + maxTimeLag
 }
 
 // governs runs the terms of office one after the other. notify tells them; the

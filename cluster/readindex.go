@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/conclave-secrets/conclave/fsm"
 )
 
 // ReadIndex returns an index that includes everything any node acknowledged
@@ -126,11 +129,34 @@ func (n *Node) readRound() (uint64, error) {
 	defer cancel()
 	switch {
 	case l.office != nil:
+		n.keepTime(ctx, l.office)
 		return n.confirmQuorum(ctx, l.office)
 	case l.peer.ID != "":
 		return n.cfg.Transport.ReadIndex(ctx, n.reach(l.peer))
 	}
 	return 0, ErrNotLeader
+}
+
+// maxTimeLag is how old the machine's log time may be when a read is confirmed.
+// What expires without a lease of its own (a version with a TTL, a token that is
+// stored nowhere) is readable that much too long at most.
+const maxTimeLag = time.Second
+
+// keepTime moves log time on with an entry that does nothing else, if nothing was
+// written of late: log time stands still between entries, and a reader would go on
+// seeing what has expired since. A cluster that nobody reads writes nothing. That
+// the entry cannot be written (a full disk) is no reason to refuse reads; then
+// time stands still, and the next attempt waits for maxTimeLag.
+func (n *Node) keepTime(ctx context.Context, o *office) {
+	if time.Duration(o.clock.now()-n.cfg.Machine.Time()) < maxTimeLag || !o.mayTick(n.cfg.Clock.Monotonic()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.RPCTimeout/2)
+	defer cancel()
+	if _, err := n.Propose(ctx, &fsm.Batch{Operations: []fsm.Operation{{Kind: fsm.OpExpireLeases}}}); err != nil {
+		o.tickFailed(n.cfg.Clock.Monotonic())
+		n.cfg.Logger.Debug("moving log time on failed", "error", err)
+	}
 }
 
 // confirmQuorum is the read index of Raft (Ongaro's thesis, 6.4) made from the
