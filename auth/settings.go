@@ -36,22 +36,22 @@ const maxPolicies = 256
 // Apply puts what was sent into s and checks the whole. After an error, an
 // engine.InvalidError, s is of no use.
 func (f *TokenFields) Apply(s *engine.TokenSettings) error {
-	set(&s.Policies, f.OldPolicies, f.Policies)
-	set(&s.TTL, f.OldTTL, f.TTL)
-	set(&s.MaxTTL, f.OldMaxTTL, f.MaxTTL)
-	set(&s.ExplicitMaxTTL, f.ExplicitMaxTTL)
-	set(&s.Period, f.OldPeriod, f.Period)
-	set(&s.BoundCIDRs, f.OldBoundCIDRs, f.BoundCIDRs)
-	set(&s.NoDefaultPolicy, f.NoDefaultPolicy)
-	set(&s.NumUses, f.OldNumUses, f.NumUses)
+	Set(&s.Policies, f.OldPolicies, f.Policies)
+	Set(&s.TTL, f.OldTTL, f.TTL)
+	Set(&s.MaxTTL, f.OldMaxTTL, f.MaxTTL)
+	Set(&s.ExplicitMaxTTL, f.ExplicitMaxTTL)
+	Set(&s.Period, f.OldPeriod, f.Period)
+	Set(&s.BoundCIDRs, f.OldBoundCIDRs, f.BoundCIDRs)
+	Set(&s.NoDefaultPolicy, f.NoDefaultPolicy)
+	Set(&s.NumUses, f.OldNumUses, f.NumUses)
 	if f.Type != nil {
 		s.Type = string(*f.Type)
 	}
 	return normalize(s)
 }
 
-// set puts the last value that was sent into to.
-func set[T any](to *T, sent ...*T) {
+// Set puts the last value that was sent, if any was, into to.
+func Set[T any](to *T, sent ...*T) {
 	for _, v := range sent {
 		if v != nil {
 			*to = *v

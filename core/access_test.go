@@ -81,7 +81,7 @@ func newOffice(t *testing.T) *office {
 	t.Helper()
 	o := &office{t: t, ledger: &interposed{Ledger: core.NewSingle(t)}, log: &list{}}
 	catalog := core.Catalog{Engines: map[string]engine.Backend{"system": sys.Backend{}, "kv": kv.Backend{}, "cubbyhole": cubbyhole.Backend{}},
-		Auth: map[string]engine.Backend{"token": sys.Tokens{}}}
+		Auth: map[string]engine.Backend{"token": sys.Tokens{}, "door": door{}}}
 	gate := core.NewGate(rand.Reader, catalog, func(*seal.Barrier) (core.Recorder, error) { return o.log, nil })
 	f, err := core.Found(rand.Reader, time.Unix(1_767_225_600, 0), 1, 1, nil)
 	if err != nil {
@@ -107,6 +107,41 @@ func (o *office) do(c core.Caller, verb engine.Verb, path, body string) (*core.R
 		}
 	}
 	return o.pipeline.Serve(o.t.Context(), c, q)
+}
+
+// index is how far the ledger is.
+func (o *office) index() uint64 {
+	o.t.Helper()
+	index, err := o.ledger.ReadIndex(o.t.Context())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return index
+}
+
+// rows counts the secrets and records of the ledger.
+func (o *office) rows() (n int) {
+	o.t.Helper()
+	view, err := o.ledger.View()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, table := range []fsm.Table{fsm.Records, fsm.Secrets} {
+		keys, err := view.Keys(table, nil)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		for keys.Next() {
+			n++
+		}
+		if err := keys.Close(); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	if err := view.Close(); err != nil {
+		o.t.Fatal(err)
+	}
+	return n
 }
 
 func (o *office) must(c core.Caller, verb engine.Verb, path, body string) *core.Reply {

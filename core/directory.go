@@ -1,10 +1,13 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
@@ -20,6 +23,7 @@ type directory struct {
 	catalog Catalog
 	mounts  atomic.Pointer[mountTable]
 	access  atomic.Pointer[accessTable]
+	keyring atomic.Uint64 // revision of the seal's configuration that the barrier was last told
 }
 
 // Catalog is what this binary can mount.
@@ -33,7 +37,30 @@ type accessTable struct {
 	revision fsm.Revision
 
 	mu    sync.RWMutex
-	lists map[string]*policy.ACL // by the sorted names of the policies
+	lists map[string]accessList // by the sorted names of the policies, and by whose they are
+}
+
+// accessList is a compiled list, or policies that say different things of
+// different people.
+type accessList struct {
+	acl       *policy.ACL
+	templated []*policy.Policy // set where acl is nil
+}
+
+func (a *accessTable) find(key string) (accessList, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	list, ok := a.lists[key]
+	return list, ok
+}
+
+func (a *accessTable) keep(key string, list accessList) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.lists) >= maxAccessLists {
+		clear(a.lists)
+	}
+	a.lists[key] = list
 }
 
 // maxAccessLists bounds the table. Tokens share lists: there are as many as
@@ -42,9 +69,9 @@ const maxAccessLists = 4096
 
 var policyTableGuard = fsm.Key{byte(spacePolicy)}
 
-// acl compiles the policies with the given names, those that exist. The batch is
-// guarded: any change of any policy makes it conflict.
-func (t *tx) acl(names []string) (*policy.ACL, error) {
+// acl compiles the policies with the given names, those that exist, for the bearer
+// of a token. The batch is guarded: any change of any policy makes it conflict.
+func (t *tx) acl(names []string, bearer *storev1.Token) (*policy.ACL, error) {
 	revision, err := t.view.SpaceRevision(spacePolicy)
 	if err != nil {
 		return nil, err
@@ -52,7 +79,7 @@ func (t *tx) acl(names []string) (*policy.ACL, error) {
 	t.guard(fsm.Guard{Kind: fsm.GuardSpaceUnchanged, Key: policyTableGuard, Revision: revision})
 	table := t.cache.access.Load()
 	if table == nil || table.revision != revision {
-		table = &accessTable{revision: revision, lists: map[string]*policy.ACL{}}
+		table = &accessTable{revision: revision, lists: map[string]accessList{}}
 		// An older view may put an older table in: the next request with a newer
 		// one replaces it again. Each is right for its revision.
 		t.cache.access.Store(table)
@@ -60,30 +87,59 @@ func (t *tx) acl(names []string) (*policy.ACL, error) {
 	names = slices.Clone(names)
 	slices.Sort(names)
 	key := strings.Join(names, "\x00")
-	table.mu.RLock()
-	acl := table.lists[key]
-	table.mu.RUnlock()
-	if acl != nil {
-		return acl, nil
+	list, ok := table.find(key)
+	if !ok {
+		if list, err = t.accessList(names); err != nil {
+			return nil, err
+		}
+		table.keep(key, list)
 	}
+	if list.acl != nil {
+		return list.acl, nil
+	}
+	whose, err := proto.MarshalOptions{Deterministic: true}.Marshal(&storev1.Token{EntityId: bearer.GetEntityId(),
+		Alias: bearer.GetAlias(), Metadata: aliasMetadata(bearer)})
+	if err != nil {
+		return nil, fmt.Errorf("naming an access list: %w", err)
+	}
+	key += "\x00\x00" + string(whose)
+	own, ok := table.find(key)
+	if !ok {
+		own.acl = t.expand(list.templated, bearer)
+		table.keep(key, own)
+	}
+	return own.acl, nil
+}
+
+// accessList reads and parses the policies with the given names.
+func (t *tx) accessList(names []string) (list accessList, err error) {
 	var policies []*policy.Policy
+	templated := false
 	for _, name := range names {
 		p, err := t.policy(name)
 		if err != nil {
-			return nil, err
+			return list, err
 		}
 		if p != nil {
 			policies = append(policies, p)
+			templated = templated || p.Templated()
 		}
 	}
-	acl = policy.Compile(policies...)
-	table.mu.Lock()
-	defer table.mu.Unlock()
-	if len(table.lists) >= maxAccessLists {
-		clear(table.lists)
+	if templated {
+		list.templated = policies
+	} else {
+		list.acl = policy.Compile(policies...)
 	}
-	table.lists[key] = acl
-	return acl, nil
+	return list, nil
+}
+
+// expand compiles policies with templates for the bearer of a token.
+func (t *tx) expand(policies []*policy.Policy, bearer *storev1.Token) *policy.ACL {
+	filled := make([]*policy.Policy, len(policies))
+	for i, p := range policies {
+		filled[i] = p.Expand(identityValue(t.barrier, bearer))
+	}
+	return policy.Compile(filled...)
 }
 
 // policy reads and parses one policy; nil when there is none of that name.
@@ -145,6 +201,3 @@ func (t *tx) Policies() ([]string, error) {
 	slices.Sort(names)
 	return names, keys.Close()
 }
-
-// MayAny tells whether the caller may do anything below the path of a mount.
-func (t *tx) MayAny(path string) bool { return t.who != nil && t.who.acl.MayAny(path) }

@@ -50,4 +50,5 @@ const (
 	spaceAccessor  fsm.Space = 0x18 // accessors by keyed hash
 	spaceExpiry    fsm.Space = 0x19 // leases of records that go by themselves
 	spaceWrapping  fsm.Space = 0x1a // wrapped answers by keyed hash of their token
+	spaceBatch     fsm.Space = 0x1b // no rows: what batch tokens are sealed to
 )

@@ -71,7 +71,7 @@ func describe(id string, l *fsm.Lease) *conclavev1.Lease {
 
 // open fills in the sealed part of a lease.
 func (t *tx) open(key fsm.Key, l *fsm.Lease, out *conclavev1.Lease) error {
-	raw, err := t.barrier.Open(seal.TableLease, key, 0, l.Value)
+	raw, err := t.openSealed(seal.TableLease, key, 0, l.Value)
 	if err != nil {
 		return err
 	}

@@ -220,7 +220,8 @@ func (t *tx) Move(from, to string) (id, conflict string, err error) {
 }
 
 // Disable stages the end of a mount: it is gone at once, with its tokens and
-// leases. What lies in it stays on disk, sealed, and nothing leads to it any more.
+// leases. What lies in it is removed by this entry and those that follow, a bounded
+// number of rows each; nothing leads to it any more.
 func (t *tx) Disable(path string) error {
 	table, err := t.mounts()
 	if err != nil {
@@ -238,7 +239,12 @@ func (t *tx) Disable(path string) error {
 	if gone == nil {
 		return ErrNoMount
 	}
+	below, err := t.barrier.BlindPrefix(spaceSecret, []string{gone.Id})
+	if err != nil {
+		return err
+	}
 	t.stage(fsm.Operation{Kind: fsm.OpRevokeGroup, Key: mountGroup(gone.Id)})
+	t.stage(fsm.Operation{Kind: fsm.OpPurgePrefix, Key: below})
 	return t.putMounts(rows)
 }
 

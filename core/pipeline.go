@@ -288,8 +288,20 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 			atLeast = index
 			continue
 		}
-		if a.replay || len(a.batch.Operations) == 0 {
+		if a.replay {
 			return a.reply.answer(a.commit)
+		}
+		if len(a.batch.Operations) == 0 {
+			// It turned out to be a read, and no guard will find out what is stale.
+			index, current, err := p.current(ctx, a.index)
+			if err != nil {
+				return nil, err
+			}
+			if current || atLeast > 0 {
+				return a.reply.answer(a.commit)
+			}
+			atLeast = index
+			continue
 		}
 		if err := account.request(ctx); err != nil {
 			return nil, err
@@ -353,6 +365,9 @@ func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, account 
 	defer closeView(view, &err)
 	t := newTx(view, keys, p.rand, true)
 	t.account = account
+	if err := t.followRotation(); err != nil {
+		return a, err
+	}
 	a.index, a.batch = view.Index(), &t.batch
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
 	if r.key == "" {

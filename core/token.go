@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -14,9 +14,7 @@ import (
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/internal/redact"
-	"github.com/conclave-secrets/conclave/policy"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
-	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 	"github.com/conclave-secrets/conclave/seal"
 )
 
@@ -78,89 +76,16 @@ func accessorKey(b *seal.Barrier, accessor string) (fsm.Key, error) {
 	return hashedKey(b, spaceAccessor, "accessor", []byte(accessor))
 }
 
-// A Caller is who sends a request, as the transport knows it.
-type Caller struct {
-	Token   redact.Bytes // empty: none was sent
-	Address netip.Addr   // zero: unknown
-	Reason  string       // why, in the caller's own words
-}
-
-// identity is who a caller turned out to be.
-type identity struct {
-	key   fsm.Key // of the token's record
-	lease fsm.Key // nil: the token has none and never ends
-	token *storev1.Token
-	acl   *policy.ACL
-}
-
-// hash is the keyed hash that the token is stored under; the caller owns it.
-func (i *identity) hash() []byte { return slices.Clone(i.key[1:]) }
-
-// identify finds the caller's token. The record is guarded: a write of a token
-// that is revoked meanwhile conflicts and fails; so are its policies.
-func (t *tx) identify(c Caller) (*identity, error) {
-	if c.Token.Len() == 0 {
-		return nil, refuse(conclavev1.Reason_REASON_UNAUTHENTICATED, "no token was sent", "set CONCLAVE_TOKEN, or send the metadata authorization: Bearer TOKEN")
-	}
-	if c.Token.Len() > maxTokenBytes {
-		return nil, errBadToken()
-	}
-	key, err := tokenKey(t.barrier, c.Token)
-	if err != nil {
-		return nil, err
-	}
-	who, err := t.identityAt(key)
-	if err != nil || who == nil {
-		return nil, firstError(err, errBadToken())
-	}
-	if !boundTo(who.token.BoundCidrs, c.Address) {
-		return nil, errBadToken()
-	}
-	who.acl, err = t.accessOf(who.token)
-	return who, err
-}
-
-// identityAt reads the token at key; nil when there is none.
-func (t *tx) identityAt(key fsm.Key) (*identity, error) {
-	who := &identity{key: key, token: &storev1.Token{}}
-	r, err := t.message(key, who.token)
-	if err != nil || r == nil {
-		return nil, err
-	}
-	who.lease = r.Lease
-	return who, nil
-}
-
-var rootAccess = policy.Compile(policy.Root())
-
-// accessOf compiles what a token may do.
-func (t *tx) accessOf(token *storev1.Token) (*policy.ACL, error) {
-	if token.Root {
-		return rootAccess, nil
-	}
-	return t.acl(token.Policies)
-}
-
-// boundTo tells whether an address lies in one of the ranges; no ranges: always.
-func boundTo(ranges []string, address netip.Addr) bool {
-	return len(ranges) == 0 || slices.ContainsFunc(ranges, func(r string) bool {
-		p, err := netip.ParsePrefix(r)
-		return err == nil && p.Contains(address.Unmap())
-	})
-}
-
-func errBadToken() *Error {
-	return refuse(conclavev1.Reason_REASON_UNAUTHENTICATED, "the token is not valid", "it may be mistyped, revoked or expired, or belong to another cluster")
-}
-
 // TokenSpec is what a new token shall be.
 type TokenSpec struct {
 	Settings    engine.TokenSettings
+	Batch       bool // stored nowhere; see batchtoken.go
 	DisplayName string
 	Metadata    map[string]string
+	Alias       *storev1.Alias // nil: nobody is known
 	Role        string
 	Path        string   // of the request
-	Mount       string   // id of the auth mount; "": of none
+	Mount       string   // id of the auth mount
 	Parent      *Token   // nil: an orphan
 	Renewable   bool     //
 	Endless     bool     // never expires
@@ -173,12 +98,47 @@ type TokenSpec struct {
 // Token is a token as the token store shows it.
 type Token struct {
 	*storev1.Token
-	Lease *fsm.Lease // nil: it has none
+	Lease *fsm.Lease // of a stored token that was looked up
 
-	key, lease fsm.Key
+	key     fsm.Key
+	lease   fsm.Key     // nil: of a batch token
+	expires fsm.LogTime // of a batch token
 }
 
-// NewToken is a token that a transaction staged. Text is shown once.
+// Type is "service" or "batch", as clients call it.
+func (t *Token) Type() string {
+	if t.expires != 0 {
+		return "batch"
+	}
+	return "service"
+}
+
+// Batch tells whether the token is stored nowhere.
+func (t *Token) Batch() bool { return t.expires != 0 }
+
+// InheritedAlias is the alias of a child of this token; nil: nobody is known.
+func (t *Token) InheritedAlias() *storev1.Alias {
+	if t.Alias == nil {
+		return nil
+	}
+	return &storev1.Alias{MountAccessor: t.Alias.MountAccessor, Name: t.Alias.Name, Inherited: true, Metadata: aliasMetadata(t.Token)}
+}
+
+// Alone tells whether no other token's end ends this one.
+func (t *Token) Alone() bool { return t.Orphan || t.Lease != nil && t.Lease.Owner == nil }
+
+// Times are those of a token that was looked up; ok is false if it never expires.
+func (t *Token) Times() (issued, expires time.Time, ok bool) {
+	switch {
+	case t.Batch():
+		return t.CreatedAt.AsTime(), t.expires.Time(), true
+	case t.Lease != nil && t.CreationTtl.AsDuration() > 0:
+		return t.Lease.Issued.Time(), t.Lease.Expires.Time(), true
+	}
+	return time.Time{}, time.Time{}, false
+}
+
+// NewToken is a token that a transaction made. Text is shown once.
 type NewToken struct {
 	Token
 	Text redact.Bytes
@@ -188,35 +148,38 @@ type NewToken struct {
 // ErrTokenExists: a token of the chosen text exists.
 var ErrTokenExists = errors.New("the token exists already")
 
-// CreateToken stages a token: lease, record and accessor.
+// CreateToken makes a token: it stages the lease, record and accessor of a service
+// token; a batch token stages nothing. A batch token has neither a number of uses
+// nor a period, a chosen text or an endless life; an InvalidError says so.
 func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
-	text := redact.New([]byte(s.Text))
-	if s.Text == "" {
+	ttl, maxTTL := s.times()
+	token := &storev1.Token{
+		Name: s.DisplayName, Root: slices.Contains(s.Policies, "root"), CreatedAt: timestampOf(t.Now()), Policies: s.Policies,
+		Metadata: s.Metadata, Path: s.Path, Orphan: s.Parent == nil, CreationTtl: durationpb.New(ttl), Role: s.Role,
+		BoundCidrs: s.Settings.BoundCIDRs, Mount: s.Mount, Alias: s.Alias,
+	}
+	if s.Alias != nil {
 		var err error
-		if text, err = newToken(t.rand); err != nil {
+		if token.EntityId, err = entityOf(t.barrier, s.Alias); err != nil {
 			return nil, err
 		}
+	}
+	if s.Batch {
+		return t.createBatchToken(s, token, ttl)
+	}
+	token.UsesLeft, token.Renewable = uint64(s.Settings.NumUses), s.Renewable && !s.Endless
+	token.Period = durationpb.New(time.Duration(s.Settings.Period))
+	token.ExplicitMaxTtl = durationpb.New(time.Duration(s.Settings.ExplicitMaxTTL))
+	text, key, err := t.newTokenText(s.Text)
+	if err != nil {
+		return nil, err
 	}
 	accessor, err := randomText(t.rand, tokenRandom)
 	if err != nil {
 		return nil, err
 	}
-	ttl, maxTTL := s.times()
-	token := &storev1.Token{
-		Name: s.DisplayName, Root: slices.Contains(s.Policies, "root"), CreatedAt: timestampOf(t.Now()), Accessor: string(accessor),
-		Policies: s.Policies, Metadata: s.Metadata, Path: s.Path, UsesLeft: uint64(s.Settings.NumUses), Orphan: s.Parent == nil,
-		Renewable: s.Renewable && !s.Endless, Period: durationpb.New(time.Duration(s.Settings.Period)),
-		ExplicitMaxTtl: durationpb.New(time.Duration(s.Settings.ExplicitMaxTTL)), CreationTtl: durationpb.New(ttl),
-		Role: s.Role, BoundCidrs: s.Settings.BoundCIDRs, Mount: s.Mount,
-	}
-	key, err := tokenKey(t.barrier, text)
-	if err != nil {
-		return nil, err
-	}
-	if r, err := t.row(key); err != nil || r != nil {
-		return nil, firstError(err, ErrTokenExists)
-	}
-	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive}
+	token.Accessor = string(accessor)
+	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive, Groups: []fsm.Key{mountGroup(s.Mount)}}
 	if s.Endless {
 		op.TTL, op.MaxTTL = fsm.MaxTTL, 0
 		token.CreationTtl = nil
@@ -224,13 +187,28 @@ func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 	if s.Parent != nil {
 		op.Lease = s.Parent.lease
 	}
-	if s.Mount != "" {
-		op.Groups = []fsm.Key{mountGroup(s.Mount)}
-	}
 	if err := t.stageToken(op, token); err != nil {
 		return nil, err
 	}
-	return &NewToken{Token{token, nil, key, key}, text, token.CreationTtl.AsDuration()}, nil
+	return &NewToken{Token{Token: token, key: key, lease: key}, text, token.CreationTtl.AsDuration()}, nil
+}
+
+// newTokenText draws a token, or takes the one that was chosen, and returns where
+// its record will lie.
+func (t *tx) newTokenText(chosen string) (text redact.Bytes, key fsm.Key, err error) {
+	if text = redact.New([]byte(chosen)); chosen == "" {
+		if text, err = newToken(t.rand); err != nil {
+			return text, nil, err
+		}
+	}
+	if key, err = tokenKey(t.barrier, text); err != nil {
+		return text, nil, err
+	}
+	r, err := t.row(key)
+	if err == nil && r != nil {
+		err = ErrTokenExists
+	}
+	return text, key, err
 }
 
 // stageToken stages the lease of a token, the token under the lease's key, and
@@ -278,22 +256,34 @@ func (t *tx) login(m *mount, path string, l *engine.Login) (*NewToken, error) {
 	}
 	policies = slices.DeleteFunc(policies, func(name string) bool { return name == "root" }) // a login never makes a root token
 	slices.Sort(policies)
-	return t.CreateToken(TokenSpec{
-		Settings: l.Token, DisplayName: l.DisplayName, Metadata: l.Metadata, Path: path, Mount: m.ID, Renewable: true,
-		Policies: slices.Compact(policies), DefaultTTL: m.DefaultTTL, MaxTTL: m.MaxTTL,
-	})
+	spec := TokenSpec{
+		Settings: l.Token, Batch: batchWanted(m.row.TokenType, l.Token.Type), DisplayName: l.DisplayName, Metadata: l.Metadata,
+		Path: path, Mount: m.ID, Renewable: true, Policies: slices.Compact(policies), DefaultTTL: m.DefaultTTL, MaxTTL: m.MaxTTL,
+	}
+	if l.Alias != "" {
+		spec.Alias = &storev1.Alias{MountAccessor: m.Accessor, Name: l.Alias}
+	}
+	return t.CreateToken(spec)
+}
+
+// batchWanted decides between the types that a mount and a role ask for: what the
+// mount insists on, else what the role insists on, else what the mount prefers.
+func batchWanted(mount, role string) bool {
+	for _, kind := range []string{mount, role, strings.TrimPrefix(role, "default-"), strings.TrimPrefix(mount, "default-")} {
+		switch kind {
+		case "batch":
+			return true
+		case "service":
+			return false
+		}
+	}
+	return false
 }
 
 // TokenByText returns a token that is alive, nil if there is none.
 func (t *tx) TokenByText(text redact.Bytes) (*Token, error) {
-	if text.Len() == 0 || text.Len() > maxTokenBytes {
-		return nil, nil
-	}
-	key, err := tokenKey(t.barrier, text)
-	if err != nil {
-		return nil, err
-	}
-	return t.tokenAt(key)
+	who, err := t.identityOf(text)
+	return t.lookUp(who, err)
 }
 
 // TokenByAccessor returns the token that an accessor leads to, nil if there is none.
@@ -309,30 +299,25 @@ func (t *tx) TokenByAccessor(accessor string) (*Token, error) {
 	if r, err := t.message(key, &a); err != nil || r == nil {
 		return nil, err
 	}
-	return t.tokenAt(append(fsm.Key{byte(spaceToken)}, a.Token...))
+	return t.lookUp(t.identityAt(append(fsm.Key{byte(spaceToken)}, a.Token...)))
 }
 
-func (t *tx) tokenAt(key fsm.Key) (*Token, error) {
-	who, err := t.identityAt(key)
+// lookUp adds to a token that was found what only its lease tells.
+func (t *tx) lookUp(who *identity, err error) (*Token, error) {
 	if err != nil || who == nil {
 		return nil, err
 	}
-	token := &Token{Token: who.token, key: who.key, lease: who.lease}
-	if who.lease != nil {
-		if token.Lease, _, err = t.view.Lease(who.lease); err != nil {
+	token := *who.token
+	if token.lease != nil {
+		if token.Lease, _, err = t.view.Lease(token.lease); err != nil {
 			return nil, err
 		}
 	}
-	return token, nil
+	return &token, nil
 }
 
 // OwnToken is the token of the request; nil when it needs none.
-func (t *tx) OwnToken() (*Token, error) {
-	if t.who == nil {
-		return nil, nil
-	}
-	return t.tokenAt(t.who.key)
-}
+func (t *tx) OwnToken() (*Token, error) { return t.lookUp(t.who, nil) }
 
 // Accessors lists the accessors of all tokens that are alive, at most limit.
 func (t *tx) Accessors(limit int) ([]string, error) {
@@ -373,51 +358,12 @@ func (t *tx) RenewToken(token *Token, increment time.Duration) (time.Duration, e
 	return ttl, nil
 }
 
-// RevokeToken stages the end of a token with all that it owns; with orphan, its
-// children stay, as orphans.
+// RevokeToken stages the end of a service token with all that it owns.
 func (t *tx) RevokeToken(token *Token) {
-	if token.lease == nil {
-		t.stage(fsm.Operation{Kind: fsm.OpDeleteRecord, Key: token.key})
-		return
-	}
 	t.stage(fsm.Operation{Kind: fsm.OpRevokeLease, Key: token.lease})
 }
 
-// use counts one use of a token that has a limit; the last one ends it. The
-// record is guarded, so no use is counted twice or lost, on whichever nodes
-// requests run at once.
-func (t *tx) use(who *identity) error {
-	left := who.token.UsesLeft
-	if left == 1 {
-		t.stage(fsm.Operation{Kind: fsm.OpRevokeLease, Key: who.lease})
-		return nil
-	}
-	token := cloneMessage(who.token)
-	token.UsesLeft = left - 1
-	return t.putMessage(who.key, token, who.lease)
-}
-
-// CallerToken is what the caller sent as its token, whatever that is.
-func (t *tx) CallerToken() redact.Bytes { return t.caller.Token }
-
-// CapabilitiesOf tells what a token may do on a path, in the words of policies.
-func (t *tx) CapabilitiesOf(token *Token, path string) ([]string, error) {
-	acl, err := t.accessOf(token.Token)
-	if err != nil {
-		return nil, err
-	}
-	return acl.Capabilities(path), nil
-}
-
-// CallerPolicies are the policies of the caller's token, and whether it may do everything.
-func (t *tx) CallerPolicies() (names []string, root bool) {
-	if t.who == nil {
-		return nil, false
-	}
-	return t.who.token.Policies, t.who.token.Root
-}
-
-// MaySudo tells whether the caller has the capability sudo on a path.
-func (t *tx) MaySudo(path string) bool {
-	return t.who != nil && t.who.acl.Decide(policy.Request{Path: path, Capability: policy.CapabilityUpdate, Sudo: true, Reason: t.caller.Reason}).Allowed
+// ReleaseToken stages the end of a service token whose children live on as orphans.
+func (t *tx) ReleaseToken(token *Token) {
+	t.stage(fsm.Operation{Kind: fsm.OpReleaseLease, Key: token.lease})
 }

@@ -105,7 +105,7 @@ func (t *tx) record(key fsm.Key) (*fsm.Record, []byte, error) {
 	if err != nil || r == nil {
 		return nil, nil, err
 	}
-	value, err := t.barrier.Open(seal.TableRecord, key, 0, r.Value)
+	value, err := t.openSealed(seal.TableRecord, key, 0, r.Value)
 	return r, value, err
 }
 
@@ -273,7 +273,7 @@ func (t *tx) Version(p engine.Path, n uint64) (*engine.Version, error) {
 	if out.Deleted || out.Destroyed {
 		return out, nil
 	}
-	out.Value, err = t.barrier.Open(seal.TableVersion, key, n, v.Value)
+	out.Value, err = t.openSealed(seal.TableVersion, key, n, v.Value)
 	return out, err
 }
 

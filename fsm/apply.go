@@ -149,6 +149,8 @@ func (t *tx) holds(g *Guard) (bool, error) {
 		return l != nil && l.Generation == g.Number && l.State == g.State, nil
 	case GuardLeaseAbsent:
 		return t.lease(g.Key) == nil, nil
+	case GuardBefore:
+		return uint64(t.now) < g.Number, nil
 	}
 	return false, fmt.Errorf("guard kind %d is not one this version knows", g.Kind)
 }

@@ -74,6 +74,9 @@ const (
 	GuardLease GuardKind = 5
 	// GuardLeaseAbsent holds while no lease has the id Key.
 	GuardLeaseAbsent GuardKind = 6
+	// GuardBefore holds while log time has not reached Number. Key says for whom,
+	// and does not count.
+	GuardBefore GuardKind = 7
 )
 
 // A Guard is one condition of a batch. Which fields count depends on Kind.

@@ -116,6 +116,8 @@ func (m *model) holds(g Guard) bool {
 	case GuardLeaseAbsent:
 		_, ok := m.state.leases[string(g.Key)]
 		return !ok
+	case GuardBefore:
+		return m.now < LogTime(g.Number)
 	}
 	panic("unknown guard")
 }

@@ -158,7 +158,7 @@ func must[T any](h *historian) func(T, error) T {
 
 // guard is one that holds three times in four, if nothing comes in between.
 func (h *historian) guard(v *View) Guard {
-	g := Guard{Kind: GuardKind(1 + h.dice.IntN(6))}
+	g := Guard{Kind: GuardKind(1 + h.dice.IntN(7))}
 	switch g.Kind {
 	case GuardRecord:
 		g.Key = h.recordKey()
@@ -188,6 +188,8 @@ func (h *historian) guard(v *View) Guard {
 		}
 	case GuardLeaseAbsent:
 		g.Key = h.lease()
+	case GuardBefore:
+		g.Key, g.Number = h.lease(), uint64(h.now)+h.dice.Uint64N(4)
 	}
 	if h.dice.IntN(4) == 0 {
 		g.Number += h.dice.Uint64N(2)

@@ -103,7 +103,7 @@ func (s *story) batch(args []datadriven.CmdArg, text string) *Batch {
 }
 
 var storyGuards = map[string]GuardKind{"record": GuardRecord, "range": GuardRange, "space": GuardSpaceUnchanged,
-	"head": GuardHead, "lease": GuardLease, "no-lease": GuardLeaseAbsent, "99": 99}
+	"head": GuardHead, "lease": GuardLease, "no-lease": GuardLeaseAbsent, "before": GuardBefore, "99": 99}
 
 var storyOperations = map[string]OperationKind{"put": OpPutRecord, "delete": OpDeleteRecord, "append": OpAppendVersion,
 	"delete-versions": OpDeleteVersions, "undelete": OpUndeleteVersions, "destroy": OpDestroyVersions, "purge": OpPurgeSecret,

@@ -108,6 +108,9 @@ func (m *mountConfig) apply(row *storev1.Mount) error {
 		row.ListingVisibility = *m.ListingVisibility
 	}
 	if m.TokenType != nil {
+		if !slices.Contains([]string{"", "default-service", "default-batch", "service", "batch"}, *m.TokenType) {
+			return &engine.InvalidError{Why: "token_type is default-service, default-batch, service or batch"}
+		}
 		row.TokenType = *m.TokenType
 	}
 	if m.AuditRequestKeys != nil {
@@ -207,7 +210,7 @@ func mountRoutes() []engine.Route {
 			engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: one, Summary: "Describe a mount."}, h.read),
 			engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: one + "/tune", Writes: true, Summary: "Tune a mount.", Sudo: h.prefix != ""}, h.tune),
 			engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: one + "/tune", Summary: "Tell how a mount is tuned.", Sudo: h.prefix != ""}, h.tuning),
-			engine.NewRoute(engine.Route{Verb: engine.VerbDelete, Path: one, Writes: true, Summary: "End a mount, with its tokens and leases. Nothing leads to what lies in it any more.", Sudo: h.prefix != ""}, h.disable),
+			engine.NewRoute(engine.Route{Verb: engine.VerbDelete, Path: one, Writes: true, Summary: "End a mount, with its tokens, its leases and what lies in it.", Sudo: h.prefix != ""}, h.disable),
 		)
 	}
 	return append(routes,

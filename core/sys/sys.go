@@ -9,6 +9,7 @@ package sys
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/conclave-secrets/conclave/engine"
 )
@@ -25,7 +26,8 @@ func (Backend) Summary() string { return "administration of the cluster" }
 // Routes implements engine.Backend.
 func (Backend) Routes(map[string]string) ([]engine.Route, error) {
 	var all []engine.Route
-	for _, table := range [][]engine.Route{policyRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes()} {
+	for _, table := range [][]engine.Route{policyRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes(),
+		policyExplainRoutes(), rotateRoutes()} {
 		all = append(all, table...)
 	}
 	return all, nil
@@ -36,7 +38,7 @@ func (Backend) Routes(map[string]string) ([]engine.Route, error) {
 func ask[T any](c *engine.Call) T {
 	t, ok := c.Tx.(T)
 	if !ok {
-		panic(fmt.Sprintf("sys: %T offers no %T", c.Tx, *new(T)))
+		panic(fmt.Sprintf("sys: %T is no %v", c.Tx, reflect.TypeFor[T]()))
 	}
 	return t
 }

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/engine"
-	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/internal/redact"
 )
 
@@ -30,6 +30,7 @@ type tokens interface {
 	CreateToken(s core.TokenSpec) (*core.NewToken, error)
 	RenewToken(token *core.Token, increment time.Duration) (time.Duration, error)
 	RevokeToken(token *core.Token)
+	ReleaseToken(token *core.Token)
 	Accessors(limit int) ([]string, error)
 	CallerPolicies() (names []string, root bool)
 	MaySudo(path string) bool
@@ -47,11 +48,16 @@ func (Tokens) Routes(map[string]string) ([]engine.Route, error) {
 		r.Parallel = true
 		return r
 	}
-	return []engine.Route{
+	sudo := func(r engine.Route) engine.Route {
+		r.Sudo = true
+		return r
+	}
+	routes := []engine.Route{
 		engine.NewRoute(making("create", "Create a token, a child of the caller's."),
 			func(c *engine.Call, r *createToken) (*core.Auth, error) { return r.create(c, bool(r.NoParent)) }),
 		engine.NewRoute(making("create-orphan", "Create a token without a parent."),
 			func(c *engine.Call, r *createToken) (*core.Auth, error) { return r.create(c, true) }),
+		engine.NewRoute(making("create/{role}", "Create a token by a role."), createByRole),
 		engine.NewRoute(engine.Route{Verb: engine.VerbRead, Path: "lookup-self", Summary: "Describe the caller's token."}, lookupSelf),
 		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "lookup-self", Summary: "Describe the caller's token."}, lookupSelf),
 		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "lookup", Summary: "Describe a token."}, lookup),
@@ -86,6 +92,11 @@ func (Tokens) Routes(map[string]string) ([]engine.Route, error) {
 				token, err := ask[tokens](c).TokenByText(redact.New([]byte(r.Token)))
 				return nil, revoke(c, token, err)
 			}),
+		engine.NewRoute(sudo(write("revoke-orphan", "Revoke a token; its children live on as orphans.")),
+			func(c *engine.Call, r *namedToken) (*none, error) {
+				token, err := ask[tokens](c).TokenByText(redact.New([]byte(r.Token)))
+				return nil, release(c, token, err)
+			}),
 		engine.NewRoute(write("revoke-accessor", "Revoke the token of an accessor, with its children."),
 			func(c *engine.Call, r *namedToken) (*none, error) {
 				token, err := ask[tokens](c).TokenByAccessor(r.Accessor)
@@ -95,7 +106,9 @@ func (Tokens) Routes(map[string]string) ([]engine.Route, error) {
 				return nil, revoke(c, token, err)
 			}),
 		engine.NewRoute(engine.Route{Verb: engine.VerbList, Path: "accessors", Sudo: true, Summary: "List the accessors of all tokens."}, listAccessors),
-	}, nil
+		engine.NewRoute(sudo(engine.Route{Verb: engine.VerbWrite, Path: "tidy", Summary: "Tell that there is nothing to tidy."}), tidy),
+	}
+	return append(routes, tokenRoleRoutes()...), nil
 }
 
 var (
@@ -121,12 +134,14 @@ type createToken struct {
 	DisplayName     string          `json:"display_name" doc:"for people"`
 	NumUses         engine.Int      `json:"num_uses" doc:"how often it may be used; 0: without limit"`
 	Period          engine.Duration `json:"period" doc:"renewals set this time to live, without a maximum; needs sudo"`
-	Type            string          `json:"type" doc:"service"`
+	Type            string          `json:"type" doc:"service, or batch: stored nowhere, neither renewed nor revoked"`
+	EntityAlias     string          `json:"entity_alias" doc:"who it belongs to; only by a role that allows it"`
 }
 
 // path of the route that all privileges of token creation hang on.
 const createPath = "auth/token/create"
 
+// create makes a token on the caller's own authority.
 func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 	t := ask[tokens](c)
 	own, root := t.CallerPolicies()
@@ -136,25 +151,42 @@ func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 	if err := r.check(orphan && !mayOrphan, sudo); err != nil {
 		return nil, err
 	}
-	policies, err := r.policies(c, own, sudo)
+	policies, err := r.policies(own, sudo)
 	if err != nil {
 		return nil, err
 	}
+	return r.make(c, core.TokenSpec{
+		Settings: engine.TokenSettings{TTL: max(r.TTL, r.Lease), ExplicitMaxTTL: r.ExplicitMaxTTL, Period: r.Period, NumUses: r.NumUses},
+		Path:     c.Path, Batch: r.Type == "batch", Renewable: r.Renewable == nil || bool(*r.Renewable), Policies: policies,
+	}, orphan)
+}
+
+// make makes a token of what was decided, and of what the request may always say.
+func (r *createToken) make(c *engine.Call, s core.TokenSpec, orphan bool) (*core.Auth, error) {
+	t := ask[tokens](c)
 	parent, err := t.OwnToken()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case parent != nil && parent.Batch():
+		return nil, &engine.InvalidError{Why: "batch tokens cannot create more tokens"}
+	case !orphan:
+		s.Parent = parent
+		if s.Alias == nil && parent != nil {
+			s.Alias = parent.InheritedAlias()
+		}
 	}
-	if orphan {
-		parent = nil
+	for _, p := range s.Policies {
+		if _, ok, err := t.PolicyText(p); err != nil {
+			return nil, err
+		} else if !ok && p != "root" {
+			c.Warn("Policy %q does not exist", p)
+		}
 	}
-	ttl := max(r.TTL, r.Lease)
-	endless := slices.Contains(policies, "root") && ttl == 0 && r.ExplicitMaxTTL == 0 && r.Period == 0
-	made, err := t.CreateToken(core.TokenSpec{
-		Settings:    engine.TokenSettings{TTL: ttl, ExplicitMaxTTL: r.ExplicitMaxTTL, Period: r.Period, NumUses: r.NumUses},
-		DisplayName: displayName(r.DisplayName), Metadata: r.Meta, Path: c.Path, Mount: c.Mount.ID, Parent: parent, Text: r.ID,
-		Renewable: r.Renewable == nil || bool(*r.Renewable), Endless: endless, Policies: policies,
-		DefaultTTL: c.Mount.DefaultTTL, MaxTTL: c.Mount.MaxTTL,
-	})
+	s.Endless = slices.Contains(s.Policies, "root") && s.Settings.TTL == 0 && s.Settings.ExplicitMaxTTL == 0 && s.Settings.Period == 0
+	s.DisplayName, s.Metadata, s.Mount, s.Text = displayName(r.DisplayName), r.Meta, c.Mount.ID, r.ID
+	s.DefaultTTL, s.MaxTTL = c.Mount.DefaultTTL, c.Mount.MaxTTL
+	made, err := t.CreateToken(s)
 	if errors.Is(err, core.ErrTokenExists) {
 		return nil, &engine.InvalidError{Why: "cannot create a token with a duplicate ID"}
 	}
@@ -167,12 +199,17 @@ func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 // check refuses what makes no sense, and what takes sudo.
 func (r *createToken) check(forbiddenOrphan, sudo bool) error {
 	switch {
-	case r.Type != "" && r.Type != "service" && r.Type != "default":
-		return &engine.InvalidError{Why: "only service tokens can be created"}
+	case !slices.Contains([]string{"", "default", "service", "batch"}, r.Type):
+		return &engine.InvalidError{Why: "the type of a token is service or batch"}
 	case r.NumUses < 0:
 		return &engine.InvalidError{Why: "number of uses cannot be negative"}
+	case r.EntityAlias != "":
+		return &engine.InvalidError{Why: "'entity_alias' is only allowed in combination with token role"}
 	case forbiddenOrphan, !sudo && (r.ID != "" || r.Period > 0):
 		return &engine.InvalidError{Why: "root or sudo privileges required to create orphan token, to choose its id or to give it a period"}
+	}
+	if err := auth.Metadata(r.Meta).Check(); err != nil {
+		return err
 	}
 	return checkText(r.ID)
 }
@@ -195,11 +232,8 @@ func checkText(text string) error {
 }
 
 // policies are those of the new token: a part of the caller's, unless it may do more.
-func (r *createToken) policies(c *engine.Call, own []string, sudo bool) ([]string, error) {
-	var policies []string
-	for _, p := range r.Policies {
-		policies = append(policies, strings.ToLower(p))
-	}
+func (r *createToken) policies(own []string, sudo bool) ([]string, error) {
+	policies := lowered(r.Policies)
 	if len(policies) == 0 {
 		policies = slices.Clone(own)
 	}
@@ -209,22 +243,30 @@ func (r *createToken) policies(c *engine.Call, own []string, sudo bool) ([]strin
 		}
 		return []string{"root"}, nil
 	}
-	if !bool(r.NoDefaultPolicy) && !slices.Contains(policies, "default") {
-		policies = append(policies, "default")
-	}
-	slices.Sort(policies)
-	policies = slices.Compact(policies)
+	policies = complete(policies, !bool(r.NoDefaultPolicy))
 	for _, p := range policies {
 		if !sudo && p != "default" && !slices.Contains(own, p) {
 			return nil, &engine.InvalidError{Why: "child policies must be subset of parent"}
 		}
-		if _, ok, err := ask[tokens](c).PolicyText(p); err != nil {
-			return nil, err
-		} else if !ok {
-			c.Warn("Policy %q does not exist", p)
-		}
 	}
 	return policies, nil
+}
+
+func lowered(names []string) []string {
+	var out []string
+	for _, name := range names {
+		out = append(out, strings.ToLower(strings.TrimSpace(name)))
+	}
+	return out
+}
+
+// complete is a token's list of policies, in the form in which it is stored.
+func complete(policies []string, withDefault bool) []string {
+	if withDefault {
+		policies = append(policies, "default")
+	}
+	slices.Sort(policies)
+	return slices.Compact(policies)
 }
 
 func displayName(sent string) string {
@@ -270,18 +312,18 @@ func describe(c *engine.Call, token *core.Token, id string) *tokenData {
 	d := &tokenData{
 		Accessor: token.Accessor, CreationTime: token.CreatedAt.AsTime().Unix(), CreationTTL: seconds(token.CreationTtl),
 		DisplayName: token.Name, ExplicitMaxTTL: seconds(token.ExplicitMaxTtl), ID: id, Meta: token.Metadata, NumUses: token.UsesLeft,
-		Orphan: token.Orphan, Path: token.Path, Period: seconds(token.Period), Policies: token.Policies, Renewable: token.Renewable,
-		Role: token.Role, BoundCIDRs: token.BoundCidrs, Type: "service",
+		Orphan: token.Alone(), Path: token.Path, Period: seconds(token.Period), Policies: token.Policies, Renewable: token.Renewable,
+		Role: token.Role, BoundCIDRs: token.BoundCidrs, Type: token.Type(), EntityID: token.EntityId,
 	}
-	if token.Lease != nil && token.CreationTtl.AsDuration() > 0 {
-		d.TTL = int64(max(token.Lease.Expires.Time().Sub(c.Now()), 0) / time.Second)
-		d.ExpireTime, d.IssueTime = instant(token.Lease.Expires), instant(token.Lease.Issued)
+	if issued, expires, ok := token.Times(); ok {
+		d.TTL = int64(max(expires.Sub(c.Now()), 0) / time.Second)
+		d.ExpireTime, d.IssueTime = instant(expires), instant(issued)
 	}
 	return d
 }
 
-func instant(t fsm.LogTime) *string {
-	s := t.Time().Format(time.RFC3339Nano)
+func instant(t time.Time) *string {
+	s := t.UTC().Format(time.RFC3339Nano)
 	return &s
 }
 
@@ -330,6 +372,8 @@ func (r *renewToken) renew(c *engine.Call, token *core.Token, err error) (*core.
 		return nil, err
 	case token == nil:
 		return nil, &engine.InvalidError{Why: "token not found"}
+	case token.Batch():
+		return nil, &engine.InvalidError{Why: "batch tokens cannot be renewed"}
 	case !token.Renewable || token.Lease == nil:
 		return nil, &engine.InvalidError{Why: "lease is not renewable"}
 	}
@@ -346,10 +390,32 @@ func (r *renewToken) renew(c *engine.Call, token *core.Token, err error) (*core.
 
 // revoke ends a token. One that is not there has ended.
 func revoke(c *engine.Call, token *core.Token, err error) error {
-	if err == nil && token != nil {
-		ask[tokens](c).RevokeToken(token)
+	return end(token, err, ask[tokens](c).RevokeToken)
+}
+
+// release ends a token without its children.
+func release(c *engine.Call, token *core.Token, err error) error {
+	if err == nil && token == nil {
+		return &engine.InvalidError{Why: "token to revoke not found"}
 	}
-	return err
+	return end(token, err, ask[tokens](c).ReleaseToken)
+}
+
+func end(token *core.Token, err error, how func(*core.Token)) error {
+	switch {
+	case err != nil || token == nil:
+		return err
+	case token.Batch():
+		return &engine.InvalidError{Why: "batch tokens cannot be revoked"}
+	}
+	how(token)
+	return nil
+}
+
+// tidy has nothing to do: a token and all that belongs to it end in one step.
+func tidy(c *engine.Call, _ *struct{}) (*none, error) {
+	c.Warn("There is nothing to tidy: what belongs to a token ends with it.")
+	return nil, nil
 }
 
 type accessorKeys struct {

@@ -213,7 +213,9 @@ type Token struct {
 	CreationTtl    *durationpb.Duration   `protobuf:"bytes,13,opt,name=creation_ttl,json=creationTtl,proto3" json:"creation_ttl,omitempty"` // 0: never expires
 	Role           string                 `protobuf:"bytes,14,opt,name=role,proto3" json:"role,omitempty"`
 	BoundCidrs     []string               `protobuf:"bytes,15,rep,name=bound_cidrs,json=boundCidrs,proto3" json:"bound_cidrs,omitempty"`
-	Mount          string                 `protobuf:"bytes,16,opt,name=mount,proto3" json:"mount,omitempty"` // id of the auth mount that made it
+	Mount          string                 `protobuf:"bytes,16,opt,name=mount,proto3" json:"mount,omitempty"`                       // id of the auth mount that made it
+	EntityId       string                 `protobuf:"bytes,17,opt,name=entity_id,json=entityId,proto3" json:"entity_id,omitempty"` // who it belongs to; empty: nobody is known
+	Alias          *Alias                 `protobuf:"bytes,18,opt,name=alias,proto3" json:"alias,omitempty"`                       // under which name that is known
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -360,6 +362,150 @@ func (x *Token) GetMount() string {
 	return ""
 }
 
+func (x *Token) GetEntityId() string {
+	if x != nil {
+		return x.EntityId
+	}
+	return ""
+}
+
+func (x *Token) GetAlias() *Alias {
+	if x != nil {
+		return x.Alias
+	}
+	return nil
+}
+
+// Alias is the name under which an auth method knows somebody.
+type Alias struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MountAccessor string                 `protobuf:"bytes,1,opt,name=mount_accessor,json=mountAccessor,proto3" json:"mount_accessor,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Inherited     bool                   `protobuf:"varint,3,opt,name=inherited,proto3" json:"inherited,omitempty"`                                                                        // the token is not that of the login: metadata is the login's
+	Metadata      map[string]string      `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // where inherited; else the token's own is it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alias) Reset() {
+	*x = Alias{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alias) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alias) ProtoMessage() {}
+
+func (x *Alias) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alias.ProtoReflect.Descriptor instead.
+func (*Alias) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Alias) GetMountAccessor() string {
+	if x != nil {
+		return x.MountAccessor
+	}
+	return ""
+}
+
+func (x *Alias) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Alias) GetInherited() bool {
+	if x != nil {
+		return x.Inherited
+	}
+	return false
+}
+
+func (x *Alias) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// BatchToken is a token that is stored nowhere: its text is this message, sealed.
+type BatchToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	ExpiresAt     int64                  `protobuf:"varint,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // log time
+	Parent        []byte                 `protobuf:"bytes,3,opt,name=parent,proto3" json:"parent,omitempty"`                         // keyed hash of the token that made it; empty: an orphan
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchToken) Reset() {
+	*x = BatchToken{}
+	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchToken) ProtoMessage() {}
+
+func (x *BatchToken) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchToken.ProtoReflect.Descriptor instead.
+func (*BatchToken) Descriptor() ([]byte, []int) {
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BatchToken) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *BatchToken) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *BatchToken) GetParent() []byte {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
 // Accessor leads from the keyed hash of an accessor to that of its token.
 type Accessor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -370,7 +516,7 @@ type Accessor struct {
 
 func (x *Accessor) Reset() {
 	*x = Accessor{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +528,7 @@ func (x *Accessor) String() string {
 func (*Accessor) ProtoMessage() {}
 
 func (x *Accessor) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[4]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +541,7 @@ func (x *Accessor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accessor.ProtoReflect.Descriptor instead.
 func (*Accessor) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{4}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Accessor) GetToken() []byte {
@@ -415,7 +561,7 @@ type MountTable struct {
 
 func (x *MountTable) Reset() {
 	*x = MountTable{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +573,7 @@ func (x *MountTable) String() string {
 func (*MountTable) ProtoMessage() {}
 
 func (x *MountTable) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[5]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +586,7 @@ func (x *MountTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountTable.ProtoReflect.Descriptor instead.
 func (*MountTable) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{5}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MountTable) GetMounts() []*Mount {
@@ -472,7 +618,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -484,7 +630,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -497,7 +643,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mount) GetId() string {
@@ -602,7 +748,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +760,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +773,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{7}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Policy) GetName() string {
@@ -659,7 +805,7 @@ type Wrapped struct {
 
 func (x *Wrapped) Reset() {
 	*x = Wrapped{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +817,7 @@ func (x *Wrapped) String() string {
 func (*Wrapped) ProtoMessage() {}
 
 func (x *Wrapped) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +830,7 @@ func (x *Wrapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wrapped.ProtoReflect.Descriptor instead.
 func (*Wrapped) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{8}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Wrapped) GetBody() []byte {
@@ -741,7 +887,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +899,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +912,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{9}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Receipt) GetMethod() string {
@@ -800,7 +946,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +958,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +971,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{10}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JoinToken) GetExpiresAt() *timestamppb.Timestamp {
@@ -847,7 +993,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1005,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1018,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{11}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Authority) GetCertificateDer() []byte {
@@ -920,7 +1066,7 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
-	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\x8b\x05\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xd8\x05\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\bR\x04root\x129\n" +
@@ -940,10 +1086,26 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04role\x18\x0e \x01(\tR\x04role\x12\x1f\n" +
 	"\vbound_cidrs\x18\x0f \x03(\tR\n" +
 	"boundCidrs\x12\x14\n" +
-	"\x05mount\x18\x10 \x01(\tR\x05mount\x1a;\n" +
+	"\x05mount\x18\x10 \x01(\tR\x05mount\x12\x1b\n" +
+	"\tentity_id\x18\x11 \x01(\tR\bentityId\x12.\n" +
+	"\x05alias\x18\x12 \x01(\v2\x18.conclave.store.v1.AliasR\x05alias\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\" \n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\x05Alias\x12%\n" +
+	"\x0emount_accessor\x18\x01 \x01(\tR\rmountAccessor\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
+	"\tinherited\x18\x03 \x01(\bR\tinherited\x12B\n" +
+	"\bmetadata\x18\x04 \x03(\v2&.conclave.store.v1.Alias.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
+	"\n" +
+	"BatchToken\x12.\n" +
+	"\x05token\x18\x01 \x01(\v2\x18.conclave.store.v1.TokenR\x05token\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\fR\x06parent\" \n" +
 	"\bAccessor\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\fR\x05token\">\n" +
 	"\n" +
@@ -1006,54 +1168,60 @@ func file_conclave_store_v1_store_proto_rawDescGZIP() []byte {
 	return file_conclave_store_v1_store_proto_rawDescData
 }
 
-var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_conclave_store_v1_store_proto_goTypes = []any{
 	(*SecretData)(nil),            // 0: conclave.store.v1.SecretData
 	(*SecretSettings)(nil),        // 1: conclave.store.v1.SecretSettings
 	(*LeaseData)(nil),             // 2: conclave.store.v1.LeaseData
 	(*Token)(nil),                 // 3: conclave.store.v1.Token
-	(*Accessor)(nil),              // 4: conclave.store.v1.Accessor
-	(*MountTable)(nil),            // 5: conclave.store.v1.MountTable
-	(*Mount)(nil),                 // 6: conclave.store.v1.Mount
-	(*Policy)(nil),                // 7: conclave.store.v1.Policy
-	(*Wrapped)(nil),               // 8: conclave.store.v1.Wrapped
-	(*Receipt)(nil),               // 9: conclave.store.v1.Receipt
-	(*JoinToken)(nil),             // 10: conclave.store.v1.JoinToken
-	(*Authority)(nil),             // 11: conclave.store.v1.Authority
-	nil,                           // 12: conclave.store.v1.SecretData.DataEntry
-	nil,                           // 13: conclave.store.v1.SecretSettings.CustomMetadataEntry
-	nil,                           // 14: conclave.store.v1.LeaseData.DataEntry
-	nil,                           // 15: conclave.store.v1.Token.MetadataEntry
-	nil,                           // 16: conclave.store.v1.Mount.OptionsEntry
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*v1.Field)(nil),              // 19: conclave.v1.Field
+	(*Alias)(nil),                 // 4: conclave.store.v1.Alias
+	(*BatchToken)(nil),            // 5: conclave.store.v1.BatchToken
+	(*Accessor)(nil),              // 6: conclave.store.v1.Accessor
+	(*MountTable)(nil),            // 7: conclave.store.v1.MountTable
+	(*Mount)(nil),                 // 8: conclave.store.v1.Mount
+	(*Policy)(nil),                // 9: conclave.store.v1.Policy
+	(*Wrapped)(nil),               // 10: conclave.store.v1.Wrapped
+	(*Receipt)(nil),               // 11: conclave.store.v1.Receipt
+	(*JoinToken)(nil),             // 12: conclave.store.v1.JoinToken
+	(*Authority)(nil),             // 13: conclave.store.v1.Authority
+	nil,                           // 14: conclave.store.v1.SecretData.DataEntry
+	nil,                           // 15: conclave.store.v1.SecretSettings.CustomMetadataEntry
+	nil,                           // 16: conclave.store.v1.LeaseData.DataEntry
+	nil,                           // 17: conclave.store.v1.Token.MetadataEntry
+	nil,                           // 18: conclave.store.v1.Alias.MetadataEntry
+	nil,                           // 19: conclave.store.v1.Mount.OptionsEntry
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*v1.Field)(nil),              // 22: conclave.v1.Field
 }
 var file_conclave_store_v1_store_proto_depIdxs = []int32{
-	12, // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
-	17, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
-	13, // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
-	14, // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
-	18, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	15, // 5: conclave.store.v1.Token.metadata:type_name -> conclave.store.v1.Token.MetadataEntry
-	17, // 6: conclave.store.v1.Token.period:type_name -> google.protobuf.Duration
-	17, // 7: conclave.store.v1.Token.explicit_max_ttl:type_name -> google.protobuf.Duration
-	17, // 8: conclave.store.v1.Token.creation_ttl:type_name -> google.protobuf.Duration
-	6,  // 9: conclave.store.v1.MountTable.mounts:type_name -> conclave.store.v1.Mount
-	16, // 10: conclave.store.v1.Mount.options:type_name -> conclave.store.v1.Mount.OptionsEntry
-	17, // 11: conclave.store.v1.Mount.default_ttl:type_name -> google.protobuf.Duration
-	17, // 12: conclave.store.v1.Mount.max_ttl:type_name -> google.protobuf.Duration
-	18, // 13: conclave.store.v1.Mount.created_at:type_name -> google.protobuf.Timestamp
-	18, // 14: conclave.store.v1.Wrapped.created_at:type_name -> google.protobuf.Timestamp
-	17, // 15: conclave.store.v1.Wrapped.ttl:type_name -> google.protobuf.Duration
-	18, // 16: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
-	19, // 17: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
-	19, // 18: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	14, // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
+	20, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
+	15, // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
+	16, // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
+	21, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	17, // 5: conclave.store.v1.Token.metadata:type_name -> conclave.store.v1.Token.MetadataEntry
+	20, // 6: conclave.store.v1.Token.period:type_name -> google.protobuf.Duration
+	20, // 7: conclave.store.v1.Token.explicit_max_ttl:type_name -> google.protobuf.Duration
+	20, // 8: conclave.store.v1.Token.creation_ttl:type_name -> google.protobuf.Duration
+	4,  // 9: conclave.store.v1.Token.alias:type_name -> conclave.store.v1.Alias
+	18, // 10: conclave.store.v1.Alias.metadata:type_name -> conclave.store.v1.Alias.MetadataEntry
+	3,  // 11: conclave.store.v1.BatchToken.token:type_name -> conclave.store.v1.Token
+	8,  // 12: conclave.store.v1.MountTable.mounts:type_name -> conclave.store.v1.Mount
+	19, // 13: conclave.store.v1.Mount.options:type_name -> conclave.store.v1.Mount.OptionsEntry
+	20, // 14: conclave.store.v1.Mount.default_ttl:type_name -> google.protobuf.Duration
+	20, // 15: conclave.store.v1.Mount.max_ttl:type_name -> google.protobuf.Duration
+	21, // 16: conclave.store.v1.Mount.created_at:type_name -> google.protobuf.Timestamp
+	21, // 17: conclave.store.v1.Wrapped.created_at:type_name -> google.protobuf.Timestamp
+	20, // 18: conclave.store.v1.Wrapped.ttl:type_name -> google.protobuf.Duration
+	21, // 19: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	22, // 20: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
+	22, // 21: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_conclave_store_v1_store_proto_init() }
@@ -1067,7 +1235,7 @@ func file_conclave_store_v1_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_store_v1_store_proto_rawDesc), len(file_conclave_store_v1_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,191 @@
+package core
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/conclave-secrets/conclave/auth"
+	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/internal/redact"
+	"github.com/conclave-secrets/conclave/policy"
+	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/seal"
+)
+
+// A Caller is who sends a request, as the transport knows it.
+type Caller struct {
+	Token   redact.Bytes // empty: none was sent
+	Address netip.Addr   // zero: unknown
+	Reason  string       // why, in the caller's own words
+}
+
+// identity is who a caller turned out to be.
+type identity struct {
+	key   fsm.Key // the keyed hash of the token; where a stored one lies
+	lease fsm.Key // nil: nothing can belong to the token
+	token *Token
+	acl   *policy.ACL
+}
+
+// hash is the keyed hash of the token; the caller owns it.
+func (i *identity) hash() []byte { return slices.Clone(i.key[1:]) }
+
+// identify finds the caller's token. What it rests on is guarded: a write of a
+// token that is revoked meanwhile conflicts and fails; so are its policies.
+func (t *tx) identify(c Caller) (*identity, error) {
+	if c.Token.Len() == 0 {
+		return nil, refuse(conclavev1.Reason_REASON_UNAUTHENTICATED, "no token was sent", "set CONCLAVE_TOKEN, or send the metadata authorization: Bearer TOKEN")
+	}
+	who, err := t.identityOf(c.Token)
+	if err != nil || who == nil {
+		return nil, firstError(err, errBadToken())
+	}
+	if !auth.Admits(who.token.BoundCidrs, c.Address) {
+		return nil, errBadToken()
+	}
+	who.acl, err = t.accessOf(who.token.Token)
+	return who, err
+}
+
+// identityOf finds a token by its text; nil when there is none.
+func (t *tx) identityOf(text redact.Bytes) (*identity, error) {
+	if isBatchToken(text) {
+		return t.openBatchToken(text)
+	}
+	if text.Len() == 0 || text.Len() > maxTokenBytes {
+		return nil, nil
+	}
+	key, err := tokenKey(t.barrier, text)
+	if err != nil {
+		return nil, err
+	}
+	return t.identityAt(key)
+}
+
+// identityAt reads the token at key; nil when there is none.
+func (t *tx) identityAt(key fsm.Key) (*identity, error) {
+	token := &Token{Token: &storev1.Token{}, key: key}
+	r, err := t.message(key, token.Token)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	token.lease = r.Lease
+	return &identity{key: key, lease: r.Lease, token: token}, nil
+}
+
+var rootAccess = policy.Compile(policy.Root())
+
+// accessOf compiles what a token may do.
+func (t *tx) accessOf(token *storev1.Token) (*policy.ACL, error) {
+	if token.Root {
+		return rootAccess, nil
+	}
+	return t.acl(token.Policies, token)
+}
+
+func errBadToken() *Error {
+	return refuse(conclavev1.Reason_REASON_UNAUTHENTICATED, "the token is not valid", "it may be mistyped, revoked or expired, or belong to another cluster")
+}
+
+// use counts one use of a token that has a limit; the last one ends it. The
+// record is guarded, so no use is counted twice or lost, on whichever nodes
+// requests run at once.
+func (t *tx) use(who *identity) error {
+	left := who.token.UsesLeft
+	if left == 1 {
+		t.stage(fsm.Operation{Kind: fsm.OpRevokeLease, Key: who.lease})
+		return nil
+	}
+	token := cloneMessage(who.token.Token)
+	token.UsesLeft = left - 1
+	return t.putMessage(who.key, token, who.lease)
+}
+
+// CallerToken is what the caller sent as its token, whatever that is.
+func (t *tx) CallerToken() redact.Bytes { return t.caller.Token }
+
+// CapabilitiesOf tells what a token may do on a path, in the words of policies.
+func (t *tx) CapabilitiesOf(token *Token, path string) ([]string, error) {
+	acl, err := t.accessOf(token.Token)
+	if err != nil {
+		return nil, err
+	}
+	return acl.Capabilities(path), nil
+}
+
+// CallerPolicies are the policies of the caller's token, and whether it may do everything.
+func (t *tx) CallerPolicies() (names []string, root bool) {
+	if t.who == nil {
+		return nil, false
+	}
+	return t.who.token.Policies, t.who.token.Root
+}
+
+// MayAny tells whether the caller may do anything below the path of a mount.
+func (t *tx) MayAny(path string) bool { return t.who != nil && t.who.acl.MayAny(path) }
+
+// MaySudo tells whether the caller has the capability sudo on a path.
+func (t *tx) MaySudo(path string) bool {
+	return t.who != nil && t.who.acl.Decide(policy.Request{Path: path, Capability: policy.CapabilityUpdate, Sudo: true, Reason: t.caller.Reason}).Allowed
+}
+
+// An entity is somebody, under whatever names auth methods know them. There is no
+// register of entities: an alias has one entity, whose id follows from it by a
+// keyed hash, so every login under it finds the same.
+
+// entityOf is the id of who is known by an alias.
+func entityOf(b *seal.Barrier, a *storev1.Alias) (string, error) { return aliasHash(b, "entity", a) }
+
+func aliasHash(b *seal.Barrier, kind string, a *storev1.Alias) (string, error) {
+	hash, err := b.ID(kind, []byte(a.MountAccessor+"\x00"+a.Name))
+	if err != nil {
+		return "", err
+	}
+	hash[6], hash[8] = hash[6]&0x0f|0x80, hash[8]&0x3f|0x80 // RFC 9562, version 8: made in our own way
+	return fmt.Sprintf("%x-%x-%x-%x-%x", hash[:4], hash[4:6], hash[6:8], hash[8:10], hash[10:16]), nil
+}
+
+// aliasMetadata is what the login under the token's alias said of who it was.
+func aliasMetadata(token *storev1.Token) map[string]string {
+	if token.Alias.GetInherited() {
+		return token.Alias.Metadata
+	}
+	return token.Metadata
+}
+
+// identityValue looks up what the templates of policies name, of the bearer of
+// token. Entities have no metadata of their own, and there are no groups: rules
+// that name them say nothing.
+func identityValue(b *seal.Barrier, token *storev1.Token) func(name string) (string, bool) {
+	return func(name string) (string, bool) {
+		if token.EntityId == "" {
+			return "", false
+		}
+		switch name {
+		case "identity.entity.id":
+			return token.EntityId, true
+		case "identity.entity.name":
+			return "entity_" + token.EntityId[:8], true
+		}
+		field, ok := strings.CutPrefix(name, "identity.entity.aliases."+token.Alias.GetMountAccessor()+".")
+		if !ok || token.Alias == nil {
+			return "", false
+		}
+		switch field {
+		case "name":
+			return token.Alias.Name, true
+		case "id":
+			id, err := aliasHash(b, "alias", token.Alias)
+			return id, err == nil
+		}
+		key, ok := strings.CutPrefix(field, "metadata.")
+		if !ok {
+			return "", false
+		}
+		value, ok := aliasMetadata(token)[key]
+		return value, ok
+	}
+}
