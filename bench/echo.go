@@ -15,17 +15,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	gstatus "google.golang.org/grpc/status"
 )
 
 // The ceiling: what gRPC with TLS does on this machine, in this run, when the
@@ -117,32 +113,9 @@ func echo(ctx context.Context, address string, roots *x509.CertPool, clients int
 		}
 		conns = append(conns, c)
 	}
-	ctx, cancel := context.WithTimeout(ctx, length)
-	defer cancel()
-	var group sync.WaitGroup
-	all := make([][]time.Duration, clients)
-	failures := make(chan error, clients)
-	began := time.Now()
-	for w := range clients {
-		group.Go(func() {
-			c := healthpb.NewHealthClient(conns[w%len(conns)])
-			for ctx.Err() == nil {
-				t := time.Now()
-				if _, err := c.Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
-					if gstatus.Code(err) != codes.DeadlineExceeded { // that is the end of the load
-						failures <- err
-					}
-					return
-				}
-				all[w] = append(all[w], time.Since(t))
-			}
-		})
-	}
-	group.Wait()
-	close(failures)
-	out.took = time.Since(began)
-	out.each = slices.Concat(all...)
-	slices.Sort(out.each)
-	out.done = len(out.each)
-	return out, <-failures
+	out = closedLoop(ctx, clients, length, func(ctx context.Context, w, _ int) error {
+		_, err := healthpb.NewHealthClient(conns[w%len(conns)]).Check(ctx, &healthpb.HealthCheckRequest{})
+		return err
+	})
+	return out, out.first
 }

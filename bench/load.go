@@ -57,33 +57,23 @@ func (o outcome) detail() string {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// run drives the cluster. The clients share a few connections for each node,
-// and spread over the nodes.
-func (l load) run(ctx context.Context, cluster *testprocess.Cluster) (out outcome, err error) {
-	pool, err := connect(cluster, min(l.clients, 2*len(cluster.Nodes)))
-	if err != nil {
-		return out, err
-	}
-	defer func() { err = errors.Join(err, pool.close()) }()
-	ctx, cancel := context.WithTimeout(ctx, l.length)
+// closedLoop has clients work until length has passed or ctx ends. What the end
+// cuts off counts neither as done nor as failed.
+func closedLoop(ctx context.Context, clients int, length time.Duration, do func(ctx context.Context, worker, n int) error) (out outcome) {
+	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	var group sync.WaitGroup
 	var failed atomic.Int64
 	var once sync.Once
-	all := make([][]time.Duration, l.clients)
-	before, err := readCPU(cluster)
-	if err != nil {
-		return out, err
-	}
+	all := make([][]time.Duration, clients)
 	began := time.Now()
-	for w := range l.clients {
+	for w := range clients {
 		group.Go(func() {
-			c := pool[w%len(pool)]
 			for n := 0; ctx.Err() == nil; n++ {
 				t := time.Now()
-				err := l.do(ctx, c, w, n)
+				err := do(ctx, w, n)
 				if ctx.Err() != nil {
-					return // cut off by the end of the load
+					return
 				}
 				if err != nil {
 					failed.Add(1)
@@ -99,6 +89,29 @@ func (l load) run(ctx context.Context, cluster *testprocess.Cluster) (out outcom
 	out.each = slices.Concat(all...)
 	slices.Sort(out.each)
 	out.done = len(out.each)
+	return out
+}
+
+// run drives the cluster. The clients share a few connections for each node,
+// and spread over the nodes.
+func (l load) run(ctx context.Context, cluster *testprocess.Cluster) (out outcome, err error) {
+	pool, err := connect(cluster, min(l.clients, 2*len(cluster.Nodes)))
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, pool.close()) }()
+	return metered(cluster, func() outcome {
+		return closedLoop(ctx, l.clients, l.length, func(ctx context.Context, w, n int) error { return l.do(ctx, pool[w%len(pool)], w, n) })
+	})
+}
+
+// metered adds to an outcome what it cost whom.
+func metered(cluster *testprocess.Cluster, run func() outcome) (out outcome, err error) {
+	before, err := readCPU(cluster)
+	if err != nil {
+		return out, err
+	}
+	out = run()
 	after, err := readCPU(cluster)
 	out.cpu = after.since(before, out.done)
 	return out, err

@@ -41,6 +41,16 @@ type settings struct {
 	binary  string
 	pprof   int
 	profile string
+	dir     string // of this run, temporary
+}
+
+// options are those of a cluster that is measured, in a directory.
+func (s settings) options(dir string) testprocess.Options {
+	o := testprocess.Options{Binary: s.binary, Dir: dir, Nodes: 3}
+	if s.pprof != 0 {
+		o.Env = func(node int) []string { return []string{fmt.Sprintf("CONCLAVE_PPROF=127.0.0.1:%d", s.pprof+node)} }
+	}
+	return o
 }
 
 func main() {
@@ -53,6 +63,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "-constant-server" {
+		if err := serveConstant(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: constant server:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, parse()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -61,7 +78,7 @@ func main() {
 
 func parse() settings {
 	var s settings
-	only := flag.String("only", "echo,memory,put,get,kill,start", "which parts to run")
+	only := flag.String("only", "echo,memory,put,get,kill,start,http", "which parts to run")
 	flag.DurationVar(&s.length, "for", 8*time.Second, "how long each load runs")
 	flag.IntVar(&s.secrets, "secrets", 100_000, "secrets for start-up and snapshot time")
 	flag.IntVar(&s.kills, "kills", 20, "leader kills")
@@ -134,10 +151,7 @@ func run(ctx context.Context, s settings) (err error) {
 			return err
 		}
 	}
-	o := testprocess.Options{Binary: s.binary, Dir: dir, Nodes: 3}
-	if s.pprof != 0 {
-		o.Env = func(node int) []string { return []string{fmt.Sprintf("CONCLAVE_PPROF=127.0.0.1:%d", s.pprof+node)} }
-	}
+	s.dir = dir
 	if s.profile != "" {
 		stop, err := loadProfile(s.profile)
 		if err != nil {
@@ -151,23 +165,43 @@ func run(ctx context.Context, s settings) (err error) {
 			return fmt.Errorf("echo: %w", err)
 		}
 	}
-	c, err := testprocess.Start(ctx, o)
+	if err := overGRPC(ctx, s, r); err != nil {
+		return err
+	}
+	if s.wants("http") {
+		if err := overHTTP(ctx, s, r); err != nil {
+			return fmt.Errorf("http: %w", err)
+		}
+	}
+	return r.publish(s.out)
+}
+
+// overGRPC runs the parts that share one cluster, if any is wanted.
+func overGRPC(ctx context.Context, s settings, r *report) (err error) {
+	type part struct {
+		name string
+		run  func(context.Context, settings, *testprocess.Cluster, *report) error
+	}
+	parts := []part{{"memory", idleMemory}, {"put", puts}, {"get", gets}, {"kill", leaderKills}, {"start", startUp}}
+	parts = slices.DeleteFunc(parts, func(p part) bool { return !s.wants(p.name) })
+	if len(parts) == 0 {
+		return nil
+	}
+	dir := filepath.Join(s.dir, "cluster")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	c, err := testprocess.Start(ctx, s.options(dir))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	for _, part := range []struct {
-		name string
-		run  func(context.Context, settings, *testprocess.Cluster, *report) error
-	}{{"memory", idleMemory}, {"put", puts}, {"get", gets}, {"kill", leaderKills}, {"start", startUp}} {
-		if !s.wants(part.name) {
-			continue
-		}
+	for _, part := range parts {
 		if err := part.run(ctx, s, c, r); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	return r.publish(s.out)
+	return nil
 }
 
 // loadProfile profiles this process until stop.

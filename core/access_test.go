@@ -319,3 +319,30 @@ func TestNobodyRises(t *testing.T) {
 		}
 	}
 }
+
+// Nobody gets around a rule by another spelling of the same name.
+func TestNamesHaveOneRule(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, engine.VerbWrite, "auth/token/roles/deploy", `{"allowed_policies": "web"}`)
+	o.must(o.root, engine.VerbWrite, "auth/token/roles/other", `{"allowed_policies": "web"}`)
+	o.policy("wide", `path "auth/token/create/*" { capabilities = ["update"] }
+path "auth/token/create/deploy" { capabilities = ["deny"] }
+path "sys/*" { capabilities = ["create", "read", "update", "delete", "list", "sudo"] }
+path "sys/policies/acl/wide" { capabilities = ["read"] }
+path "sys/leases/revoke-prefix/*" { capabilities = ["deny"] }`)
+	o.policy("exact", `path "auth/token/create/Deploy" { capabilities = ["update"] }`)
+	wide, _ := o.token(`{"policies": ["wide"]}`)
+	for _, path := range []string{"auth/token/create/deploy", "auth/token/create/DEPLOY", "auth/token/create/dePloy", "sys/policy/wide",
+		"sys/policies/acl/WIDE", "sys/policies/acl/Wide", "sys/policy/WIDE", "sys/policies/acl/wIde", "sys/revoke-prefix/a", "sys/leases/revoke-prefix/a"} {
+		_, err := o.do(wide, engine.VerbWrite, path, `{"policy": "path \"*\" { capabilities = [\"sudo\", \"read\"] }"}`)
+		wants(t, err, conclavev1.Reason_REASON_DENIED)
+	}
+	o.must(wide, engine.VerbWrite, "auth/token/create/OTHER", `{}`)
+	exact, _ := o.token(`{"policies": ["exact"]}`)
+	o.must(exact, engine.VerbWrite, "auth/token/create/Deploy", `{}`) // no rule speaks of its own name
+	for _, name := range []string{" wide", "wide ", "a/b", "", "a\x00"} {
+		if _, err := o.do(o.root, engine.VerbWrite, "sys/policies/acl/"+name, `{"policy": "path \"a\" { capabilities = [\"read\"] }"}`); err == nil {
+			t.Errorf("a policy was written under the name %q", name)
+		}
+	}
+}

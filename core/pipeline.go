@@ -228,7 +228,7 @@ func (t *tx) authorise(r *request, plan *plan) error {
 		}
 	}
 	plan.access.Reason = r.caller.Reason
-	d := t.who.acl.Decide(plan.access)
+	d := t.decide(plan)
 	t.account.decided(plan, d)
 	if !d.Allowed {
 		return denied(d)

@@ -54,6 +54,7 @@ type wrappedAuth struct {
 	Token     *storev1.Token `json:"token"`
 	TTL       time.Duration  `json:"ttl"`
 	Renewable bool           `json:"renewable"`
+	Expires   fsm.LogTime    `json:"expires,omitempty"` // of a batch token
 }
 
 // wrap stages an answer to wait for its reader, and answers with the way to it.
@@ -143,7 +144,7 @@ func encodeWrapped(r *Reply) ([]byte, error) {
 		body.Data = data
 	}
 	if r.Auth != nil {
-		body.Auth = &wrappedAuth{string(r.Auth.Text), r.Auth.Token.Token, r.Auth.TTL, r.Auth.Renewable}
+		body.Auth = &wrappedAuth{string(r.Auth.Text), r.Auth.Token.Token, r.Auth.TTL, r.Auth.Renewable, r.Auth.Token.expires}
 	}
 	p, err := json.Marshal(body)
 	if err != nil {
@@ -163,7 +164,7 @@ func decodeWrapped(p []byte) (*Reply, error) {
 		r.Data = body.Data
 	}
 	if a := body.Auth; a != nil {
-		r.Auth = &Auth{Token: &Token{Token: a.Token}, Text: []byte(a.Text), TTL: a.TTL, Renewable: a.Renewable}
+		r.Auth = &Auth{Token: &Token{Token: a.Token, expires: a.Expires}, Text: []byte(a.Text), TTL: a.TTL, Renewable: a.Renewable}
 	}
 	return r, nil
 }

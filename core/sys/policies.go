@@ -28,9 +28,9 @@ type policyName struct {
 
 // name checks a name and lowers it, as policies are found.
 func (p policyName) name() (string, error) {
-	name := strings.ToLower(strings.TrimSpace(p.Name))
-	if name == "" || len(name) > maxPolicyName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '/' }) {
-		return "", &engine.InvalidError{Why: fmt.Sprintf("the name of a policy has 1 to %d bytes, no slash and no control characters", maxPolicyName)}
+	name := strings.ToLower(p.Name)
+	if name == "" || len(name) > maxPolicyName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '/' }) || strings.TrimSpace(name) != name {
+		return "", &engine.InvalidError{Why: fmt.Sprintf("the name of a policy has 1 to %d bytes, no slash, no control characters and no space around it", maxPolicyName)}
 	}
 	return name, nil
 }
