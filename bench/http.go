@@ -49,15 +49,20 @@ func overHTTP(ctx context.Context, s settings, r *report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, audited.Stop()) }()
-	silent, err := moveIn(ctx, s, "silent", "--audit-disable")
-	if err != nil {
-		return err
+	if s.wants("http") {
+		silent, err := moveIn(ctx, s, "silent", "--audit-disable")
+		if err != nil {
+			return err
+		}
+		err = secretsOverHTTP(ctx, s, r, audited, silent)
+		if err := errors.Join(err, silent.Stop()); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, silent.Stop()) }()
-	if err := secretsOverHTTP(ctx, s, r, audited, silent); err != nil {
-		return err
+	if s.wants("login") {
+		return loginsOverHTTP(ctx, s, r, audited)
 	}
-	return loginsOverHTTP(ctx, s, r, audited)
+	return nil
 }
 
 // moveIn starts a cluster and makes what the loads need.

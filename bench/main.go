@@ -78,7 +78,7 @@ func main() {
 
 func parse() settings {
 	var s settings
-	only := flag.String("only", "echo,memory,put,get,kill,start,http", "which parts to run")
+	only := flag.String("only", "echo,memory,put,get,kill,start,http,login", "which parts to run")
 	flag.DurationVar(&s.length, "for", 8*time.Second, "how long each load runs")
 	flag.IntVar(&s.secrets, "secrets", 100_000, "secrets for start-up and snapshot time")
 	flag.IntVar(&s.kills, "kills", 20, "leader kills")
@@ -168,7 +168,7 @@ func run(ctx context.Context, s settings) (err error) {
 	if err := overGRPC(ctx, s, r); err != nil {
 		return err
 	}
-	if s.wants("http") {
+	if s.wants("http") || s.wants("login") {
 		if err := overHTTP(ctx, s, r); err != nil {
 			return fmt.Errorf("http: %w", err)
 		}

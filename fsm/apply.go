@@ -235,7 +235,7 @@ func (t *tx) putRecord(op *Operation) RefusedReason {
 	t.deleteRecord(op.Key) // with its entry in the index of its owner
 	t.set(recordKey(op.Key), encodeRecord(&Record{Revision: t.index, Written: t.now, Lease: op.Lease, Value: op.Value}))
 	if op.Lease != nil {
-		t.insert(recordByLeaseKey(op.Lease, op.Key), []byte{formatRow1}) // deleteRecord took away an earlier one
+		t.enlist(recordByLeaseKey(op.Lease, op.Key)) // deleteRecord took away an earlier one
 	}
 	return RefusedNone
 }
@@ -252,7 +252,7 @@ func (t *tx) deleteRecord(k Key) {
 		return
 	}
 	if row.Lease != nil {
-		t.del(recordByLeaseKey(row.Lease, k))
+		t.delist(recordByLeaseKey(row.Lease, k))
 	}
 	t.del(recordKey(k))
 }

@@ -43,13 +43,13 @@ func (t *tx) grantLease(op *Operation) RefusedReason {
 			return RefusedLeaseState
 		}
 		l.Depth = owner.Depth + 1
-		t.set(ownerKey(op.Lease, op.Key), []byte{formatRow1})
+		t.enlist(ownerKey(op.Lease, op.Key))
 	}
 	for _, g := range op.Groups {
-		t.set(groupKey(g, op.Key), []byte{formatRow1})
+		t.enlist(groupKey(g, op.Key))
 	}
 	l.extend(op.TTL, t.now)
-	t.set(expiryKey(l.Expires, op.Key), []byte{formatRow1})
+	t.enlist(expiryKey(l.Expires, op.Key))
 	t.putLease(op.Key, l)
 	return RefusedNone
 }
@@ -99,10 +99,10 @@ func (t *tx) renewLease(op *Operation) RefusedReason {
 	if op.TTL > 0 {
 		l.TTL = op.TTL
 	}
-	t.del(expiryKey(l.Expires, op.Key))
+	t.delist(expiryKey(l.Expires, op.Key))
 	l.extend(l.TTL, t.now)
 	l.Generation++
-	t.set(expiryKey(l.Expires, op.Key), []byte{formatRow1})
+	t.enlist(expiryKey(l.Expires, op.Key))
 	t.putLease(op.Key, l)
 	return RefusedNone
 }
@@ -161,12 +161,12 @@ func (t *tx) beginEndAs(id Key, l *Lease, as LeaseState) {
 	if l.State != LeaseActive && l.State != LeasePending {
 		return
 	}
-	t.del(expiryKey(l.Expires, id))
+	t.delist(expiryKey(l.Expires, id))
 	if l.Owner != nil {
-		t.del(ownerKey(l.Owner, id))
+		t.delist(ownerKey(l.Owner, id))
 	}
 	for _, g := range l.Groups {
-		t.del(groupKey(g, id))
+		t.delist(groupKey(g, id))
 	}
 	l.State = as
 	l.Generation++
@@ -309,7 +309,7 @@ func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
 		if p, ok, err := t.Get(recordKey(k)); ok && err == nil {
 			t.dropOwned(k, p, id)
 		}
-		t.del(recordByLeaseKey(id, k))
+		t.delist(recordByLeaseKey(id, k))
 	}
 	cost = len(records)
 	if cost < budget {
@@ -321,7 +321,7 @@ func (t *tx) settleEnd(id Key, budget int) (cost int, done bool) {
 			} else if l != nil {
 				t.beginEnd(child, l)
 			}
-			t.del(ownerKey(id, child))
+			t.delist(ownerKey(id, child))
 		}
 		cost += len(children)
 	}

@@ -110,6 +110,22 @@ func (t *tx) insert(key, value []byte) {
 
 func (t *tx) del(key []byte) { t.set(key, nil) }
 
+// indexed is the value of every row of an index.
+var indexed = []byte{formatRow1}
+
+// enlist adds a row to an index, which is there exactly as long as what it points
+// to: since that was not, the row cannot be either, and is not looked for.
+func (t *tx) enlist(key []byte) { t.insert(key, indexed) }
+
+// delist takes away a row of an index that is there, since what it points to was.
+func (t *tx) delist(key []byte) {
+	_, changed := t.staged[string(key)]
+	if _, seen := t.rowsSeen[string(key)]; !seen && !changed {
+		t.rowsSeen[string(key)] = indexed
+	}
+	t.del(key)
+}
+
 // keep moves what is staged into the store's transaction.
 func (t *tx) keep() {
 	for _, k := range t.order {
