@@ -163,7 +163,8 @@ func (k *call) ask(ctx context.Context, n *node, try attempt) *Error {
 		attemptCtx, cancel = context.WithTimeout(attemptCtx, k.client.config.AttemptTimeout)
 		defer cancel()
 	}
-	err = try(attemptCtx, conn)
+	cfg := &k.client.config
+	err = try(cfg.withReason(attemptCtx), bearing{conn, cfg.Token})
 	if err == nil {
 		return nil
 	}
@@ -248,7 +249,7 @@ func (k *call) settle(e *Error) {
 func elsewhere(r Reason) bool {
 	switch r {
 	case ReasonUnavailable, ReasonSealed, ReasonNotInitialized, ReasonNoLeader,
-		ReasonOverloaded, ReasonUnknownOutcome:
+		ReasonOverloaded, ReasonUnknownOutcome, ReasonIndexNotReached:
 		return true
 	}
 	return false

@@ -12,9 +12,10 @@ import (
 // A Client speaks to a cluster. It is safe for concurrent use. Its methods
 // return *Error for everything that goes wrong in or on the way to a cluster.
 type Client struct {
-	// Secrets, Leases and Operator are the calls, by service.
+	// Secrets, Leases, Paths and Operator are the calls, by service.
 	Secrets  Secrets
 	Leases   Leases
+	Paths    Paths
 	Operator Operator
 
 	config  Config
@@ -33,6 +34,9 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.Token.check(); err != nil {
 		return nil, err
 	}
+	if err := checkReason(cfg.Reason); err != nil {
+		return nil, err
+	}
 	tlsConfig, err := cfg.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -46,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 
 func assemble(cfg Config, p *pool, s *session) *Client {
 	c := &Client{config: cfg, pool: p, session: s}
-	c.Secrets, c.Leases, c.Operator = Secrets{c}, Leases{c}, Operator{c}
+	c.Secrets, c.Leases, c.Paths, c.Operator = Secrets{c}, Leases{c}, Paths{c}, Operator{c}
 	return c
 }
 

@@ -45,6 +45,10 @@ type Config struct {
 	// Status, Init and Unseal.
 	Token Token
 
+	// Reason says why: it is recorded with each access, and a policy can require
+	// one. One line of at most 512 bytes, not secret. Empty: none is given.
+	Reason string
+
 	// Consistency of reads that do not ask for one. Zero: linearizable.
 	Consistency Consistency
 

@@ -74,6 +74,7 @@ const (
 	ReasonDiskFull             Reason = "disk_full"
 	ReasonInternal             Reason = "internal"
 	ReasonUnsafe               Reason = "unsafe"
+	ReasonIndexNotReached      Reason = "index_not_reached"
 
 	// ReasonUnavailable is the client's own: the node could not be reached, or
 	// the connection broke before it answered.

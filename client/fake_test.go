@@ -35,6 +35,7 @@ type reply func(ctx context.Context) error
 // cluster shows only rarely.
 type fakeNode struct {
 	conclavev1.UnimplementedSecretsServer
+	conclavev1.UnimplementedPathsServer
 	conclavev1.UnimplementedOperatorServer
 	conclavev1.UnimplementedStatusServer
 
@@ -47,7 +48,10 @@ type fakeNode struct {
 	puts          []*conclavev1.PutSecretRequest
 	gets          []*conclavev1.GetSecretRequest
 	seals         int
+	calls         []*conclavev1.CallPathRequest
+	answer        *conclavev1.CallPathResponse
 	authorization []string
+	reasons       []string
 	index         uint64
 }
 
@@ -55,6 +59,7 @@ func (f *fakeNode) next(ctx context.Context) error {
 	f.mu.Lock()
 	md, _ := metadata.FromIncomingContext(ctx)
 	f.authorization = md.Get("authorization")
+	f.reasons = append(md.Get("x-conclave-reason"), md.Get("x-conclave-reason-bin")...)
 	step := f.always
 	if len(f.script) > 0 {
 		step, f.script = f.script[0], f.script[1:]
@@ -92,6 +97,20 @@ func (f *fakeNode) Get(ctx context.Context, r *conclavev1.GetSecretRequest) (*co
 		},
 		Version: &conclavev1.VersionInfo{Version: 3},
 	}}, nil
+}
+
+func (f *fakeNode) Call(ctx context.Context, r *conclavev1.CallPathRequest) (*conclavev1.CallPathResponse, error) {
+	f.mu.Lock()
+	f.calls = append(f.calls, r)
+	answer := f.answer
+	f.mu.Unlock()
+	if err := f.next(ctx); err != nil {
+		return nil, err
+	}
+	if answer == nil {
+		answer = &conclavev1.CallPathResponse{Index: f.index}
+	}
+	return answer, nil
 }
 
 func (f *fakeNode) Seal(ctx context.Context, _ *conclavev1.SealRequest) (*conclavev1.SealResponse, error) {
@@ -178,6 +197,7 @@ func startNode(t *testing.T, cert tls.Certificate, listenOn string, script ...re
 	f := &fakeNode{address: listener.Addr().String(), script: script, index: 10}
 	f.server = grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)))
 	conclavev1.RegisterSecretsServer(f.server, f)
+	conclavev1.RegisterPathsServer(f.server, f)
 	conclavev1.RegisterOperatorServer(f.server, f)
 	done := make(chan error, 1)
 	go func() { done <- f.server.Serve(listener) }()

@@ -55,9 +55,6 @@ func newNode(address string, cfg Config, tlsConfig *tls.Config) *node {
 		// What is repeated is decided in call.go and nowhere else.
 		grpc.WithDisableServiceConfig(),
 	}
-	if !cfg.Token.IsZero() {
-		n.options = append(n.options, grpc.WithPerRPCCredentials(bearer{cfg.Token}))
-	}
 	return n
 }
 

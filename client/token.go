@@ -50,7 +50,7 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // nobody to tell.
 func printRedacted(w io.Writer) { _, _ = io.WriteString(w, redacted) }
 
-// bearer attaches a token to each call of a connection.
+// bearer attaches a token to a call.
 type bearer struct{ token Token }
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -42,6 +42,9 @@ func Binary(b []byte) Value { return Value{KindBinary, bytes.Clone(b)} }
 // what is not JSON.
 func JSON(doc json.RawMessage) Value { return Value{KindJSON, bytes.Clone(doc)} }
 
+// IsZero reports whether this is the zero Value, which holds nothing.
+func (v Value) IsZero() bool { return v.kind == KindText && v.bytes == nil }
+
 // Kind says how to read the bytes.
 func (v Value) Kind() Kind { return v.kind }
 

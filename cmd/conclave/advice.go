@@ -39,16 +39,22 @@ func adviceFor(cmd *cobra.Command, e *client.Error) string {
 	if e.Outcome == client.OutcomeUnknown {
 		return adviceUnknown(cmd, e)
 	}
-	if advice := adviceReaching(e); advice != "" {
+	if advice := adviceReaching(cmd, e); advice != "" {
 		return advice
 	}
-	switch group, _, _ := strings.Cut(strings.TrimPrefix(cmd.CommandPath(), "conclave "), " "); group {
+	switch groupOf(cmd) {
 	case "kv":
 		return adviceSecret(cmd, e)
 	case "lease":
 		return adviceLease(cmd, e)
 	}
-	return ""
+	return advicePath(cmd, e)
+}
+
+// groupOf is the first word after "conclave".
+func groupOf(cmd *cobra.Command) string {
+	first, _, _ := strings.Cut(strings.TrimPrefix(cmd.CommandPath(), "conclave "), " ")
+	return first
 }
 
 // adviceUnknown tells how to learn what became of a write.
@@ -58,24 +64,38 @@ func adviceUnknown(cmd *cobra.Command, e *client.Error) string {
 		return "Send the same again with --idempotency-key " + shellWord(e.IdempotencyKey) + ": it is carried out once, and you hear what became of it."
 	case cmd.Name() == "init":
 		return "See with 'conclave status' whether it was done. If so, its shares are lost: begin again with an empty data directory."
-	case cmd.Name() == "join-token":
+	case cmd.Name() == "join-token", cmd.CommandPath() == "conclave token create":
 		return "Make another; one that nobody saw expires by itself."
+	case groupOf(cmd) == "login":
+		return "Log in again; a token that nobody saw expires by itself."
+	case groupOf(cmd) == "unwrap":
+		return "If it says next that the token is not valid, it was opened and its answer is lost: have it wrapped anew."
+	case groupOf(cmd) == "operator":
+		return "See with 'conclave operator members' whether it was done."
 	}
-	return "See with 'conclave operator members' whether it was done."
+	return ""
 }
 
 // adviceReaching is for nodes that do not answer, or do not answer us.
-func adviceReaching(e *client.Error) string {
+func adviceReaching(cmd *cobra.Command, e *client.Error) string {
 	var foreign x509.UnknownAuthorityError
 	switch {
 	case errors.As(e, &foreign):
 		return "Name the ca.pem from this node's data directory with --cacert or CONCLAVE_CACERT; it changes at init and when the node joins."
+	case e.Reason == client.ReasonUnauthenticated && sendsNoToken(cmd):
+		return "Name with --path where the method is mounted; 'conclave auth list' tells those who may ask."
 	case e.Reason == client.ReasonUnauthenticated:
-		return "Set CONCLAVE_TOKEN, or name a file with --token-file. A token can be mistyped, revoked or expired, or belong to another cluster."
+		return "Log in with 'conclave login', set CONCLAVE_TOKEN, or name a file with --token-file. A token can be mistyped, revoked or expired, or belong to another cluster."
 	case e.Reason == client.ReasonInternal && e.Node != "":
 		return "Look into the log of the node at " + e.Node + "."
 	}
 	return ""
+}
+
+// sendsNoToken tells of a login that it needs none where its method is mounted.
+func sendsNoToken(cmd *cobra.Command) bool {
+	method := cmd.Flags().Lookup("method")
+	return groupOf(cmd) == "login" && method != nil && method.Value.String() != "token"
 }
 
 func adviceSecret(cmd *cobra.Command, e *client.Error) string {
@@ -117,6 +137,44 @@ func adviceLease(cmd *cobra.Command, e *client.Error) string {
 		return "See which there are with '" + strings.TrimRight("conclave lease list "+parentOf(id), " ") + "'."
 	case e.Reason == client.ReasonLeaseExpired:
 		return "Grant a new one with '" + strings.TrimRight("conclave lease grant "+parentOf(id), " ") + "'."
+	}
+	return ""
+}
+
+// advicePath is for commands on the paths of the API.
+func advicePath(cmd *cobra.Command, e *client.Error) string {
+	reason := e.Reason
+	switch groupOf(cmd) {
+	case "login":
+		if reason == client.ReasonInvalid || reason == client.ReasonDenied {
+			return "Check the credentials, and with --path where the method is mounted."
+		}
+	case "unwrap":
+		if reason == client.ReasonInvalid {
+			return "It was mistyped, has expired, or was opened already. If nobody of yours opened it, somebody else did: take what it held for known."
+		}
+	case "policy":
+		if reason == client.ReasonNotFound && cmd.Name() == "read" {
+			return "See which there are with 'conclave policy list'."
+		}
+	case "token":
+		if reason == client.ReasonInvalid && changed(cmd, "accessor") || reason == client.ReasonInvalid && len(cmd.Flags().Args()) > 0 {
+			return "Check the accessor; a token itself is given as @FILE or -."
+		}
+	case "secrets", "auth":
+		switch {
+		case reason == client.ReasonInvalid && cmd.Name() == "enable":
+			return "Check the type, and with 'conclave " + groupOf(cmd) + " list' what is mounted already."
+		case reason == client.ReasonInvalid:
+			return "See what is mounted with 'conclave " + groupOf(cmd) + " list'."
+		}
+	case "read", "list", "write", "patch", "delete", "path-help":
+		switch reason {
+		case client.ReasonNotFound:
+			return "See what is mounted with 'conclave secrets list' and 'conclave auth list', and what is there with 'conclave list PATH'. In kv version 2 secrets lie below MOUNT/data/."
+		case client.ReasonInvalid:
+			return "Check path and fields; see what is mounted with 'conclave secrets list' and 'conclave auth list'."
+		}
 	}
 	return ""
 }

@@ -44,6 +44,7 @@ func readConfigFile(name string, readFile func(string) ([]byte, error)) ([]fileV
 		body, more := block.Body.Content(schemaOf(block.Type + "."))
 		diagnostics = append(diagnostics, more...)
 		values = append(values, valuesOf(block.Type+".", body, &diagnostics)...)
+		values = append(values, sinkValues(body.Blocks.OfType(sinkBlock), &diagnostics)...)
 	}
 	if diagnostics.HasErrors() {
 		return nil, configErrors(diagnostics)
@@ -54,6 +55,9 @@ func readConfigFile(name string, readFile func(string) ([]byte, error)) ([]fileV
 // schemaOf lists what may stand in a block; "" is the file itself.
 func schemaOf(prefix string) *hcl.BodySchema {
 	schema := &hcl.BodySchema{}
+	if prefix == "audit." {
+		schema.Blocks = append(schema.Blocks, hcl.BlockHeaderSchema{Type: sinkBlock, LabelNames: []string{"name"}})
+	}
 	var blocks []string
 	for _, s := range settings {
 		rest, inside := strings.CutPrefix(s.key, prefix)
@@ -80,20 +84,27 @@ func valuesOf(prefix string, body *hcl.BodyContent, diagnostics *hcl.Diagnostics
 		if !ok || !strings.HasPrefix(s.key, prefix) {
 			continue
 		}
-		value, more := attribute.Expr.Value(nil)
-		*diagnostics = append(*diagnostics, more...)
-		if more.HasErrors() {
-			continue
+		if value, ok := valueOf(attribute, s, diagnostics); ok {
+			out = append(out, value)
 		}
-		text, err := textOf(value, s)
-		if err != nil {
-			*diagnostics = append(*diagnostics, &hcl.Diagnostic{Severity: hcl.DiagError, Subject: attribute.Expr.Range().Ptr(),
-				Summary: s.key + " " + err.Error()})
-			continue
-		}
-		out = append(out, fileValue{s, text, place(attribute.Expr.Range())})
 	}
 	return out
+}
+
+// valueOf reads one attribute as a setting.
+func valueOf(attribute *hcl.Attribute, s setting, diagnostics *hcl.Diagnostics) (fileValue, bool) {
+	value, more := attribute.Expr.Value(nil)
+	*diagnostics = append(*diagnostics, more...)
+	if more.HasErrors() {
+		return fileValue{}, false
+	}
+	text, err := textOf(value, s)
+	if err != nil {
+		*diagnostics = append(*diagnostics, &hcl.Diagnostic{Severity: hcl.DiagError, Subject: attribute.Expr.Range().Ptr(),
+			Summary: s.key + " " + err.Error()})
+		return fileValue{}, false
+	}
+	return fileValue{s, text, place(attribute.Expr.Range())}, true
 }
 
 var (

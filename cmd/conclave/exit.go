@@ -85,8 +85,8 @@ func hint(err error) string {
 		when error
 		hint string
 	}{
-		{client.ErrUnauthenticated, "Set CONCLAVE_TOKEN, or name a file with --token-file."},
-		{client.ErrDenied, "Use a token that permits this."},
+		{client.ErrUnauthenticated, "Log in with 'conclave login', set CONCLAVE_TOKEN, or name a file with --token-file."},
+		{client.ErrDenied, "Use a token that permits this; 'conclave policy explain' tells those who may ask which rule decides."},
 		{client.ErrNotFound, "See what is there: 'conclave kv list', 'conclave lease list', 'conclave operator members'."},
 		{client.ErrConflict, "Read the present state, then decide again."},
 		{client.ErrSealed, "Unseal the node with 'conclave operator unseal' (or 'conclave operator init' when it is new)."},

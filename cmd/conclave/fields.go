@@ -31,6 +31,9 @@ const binaryMember = "$binary"
 type fieldParser struct {
 	stdin    io.Reader
 	readFile func(string) ([]byte, error)
+	// asTheyAre has the members of documents stay JSON, whatever they are, and
+	// takes a document on standard input.
+	asTheyAre bool
 
 	data      client.Data
 	stdinUsed bool
@@ -50,6 +53,13 @@ func parseFields(args []string, stdin io.Reader) (client.Data, error) {
 func (p *fieldParser) parse(arg string) error {
 	if file, isDocument := strings.CutPrefix(arg, "@"); isDocument {
 		return p.document(file)
+	}
+	if arg == "-" && p.asTheyAre {
+		text, err := p.readStdin("the fields")
+		if err != nil {
+			return err
+		}
+		return p.members("standard input", text)
 	}
 	name, text, found := strings.Cut(arg, "=")
 	if !found {
@@ -75,15 +85,7 @@ func (p *fieldParser) parse(arg string) error {
 func (p *fieldParser) value(name, text string) ([]byte, error) {
 	switch {
 	case text == "-":
-		if p.stdinUsed {
-			return nil, usageError("", "field %q: standard input can be read only once", name)
-		}
-		p.stdinUsed = true
-		value, err := io.ReadAll(p.stdin)
-		if err != nil {
-			return nil, usageError("", "field %q: reading standard input: %w", name, err)
-		}
-		return value, nil
+		return p.readStdin(fmt.Sprintf("field %q", name))
 	case strings.HasPrefix(text, "@"):
 		value, err := p.readFile(text[1:])
 		if err != nil {
@@ -94,6 +96,18 @@ func (p *fieldParser) value(name, text string) ([]byte, error) {
 		text = text[1:]
 	}
 	return []byte(text), nil
+}
+
+func (p *fieldParser) readStdin(what string) ([]byte, error) {
+	if p.stdinUsed {
+		return nil, usageError("", "%s: standard input can be read only once", what)
+	}
+	p.stdinUsed = true
+	text, err := io.ReadAll(p.stdin)
+	if err != nil {
+		return nil, usageError("", "%s: reading standard input: %w", what, err)
+	}
+	return text, nil
 }
 
 func (p *fieldParser) set(name string, value client.Value) error {
@@ -110,12 +124,19 @@ func (p *fieldParser) document(file string) error {
 	if err != nil {
 		return usageError("", "reading fields: %w", err)
 	}
+	return p.members(file, text)
+}
+
+func (p *fieldParser) members(file string, text []byte) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil || members == nil {
 		return usageError("For a file as one value write name=@FILE.", "%s does not hold a JSON object", file)
 	}
 	for name, raw := range members {
-		value, err := valueFromJSON(raw)
+		value, err := client.JSON(raw), error(nil)
+		if !p.asTheyAre {
+			value, err = valueFromJSON(raw)
+		}
 		if err != nil {
 			return usageError("", "%s: field %q: %w", file, name, err)
 		}

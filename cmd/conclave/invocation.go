@@ -29,6 +29,7 @@ type invocation struct {
 	addresses   []string
 	caCert      string
 	tokenFile   string
+	reason      string
 	format      string
 	timeout     time.Duration
 	consistency string
@@ -38,7 +39,8 @@ func (inv *invocation) addGlobalFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringSliceVar(&inv.addresses, "address", nil, "gRPC `HOST:PORT` of nodes, repeated or separated by commas; operator init, unseal, seal and status speak to the first only (env CONCLAVE_ADDR; default "+defaultAddress+")")
 	f.StringVar(&inv.caCert, "cacert", "", "PEM `FILE` of the authority of the nodes' certificates, ca.pem in a node's data directory (env CONCLAVE_CACERT)")
-	f.StringVar(&inv.tokenFile, "token-file", "", "`FILE` with the token, which is never given on the command line itself (env CONCLAVE_TOKEN: the token)")
+	f.StringVar(&inv.tokenFile, "token-file", "", "`FILE` with the token, which is never given on the command line itself (env CONCLAVE_TOKEN: the token; default: what 'conclave login' stored)")
+	f.StringVar(&inv.reason, "reason", "", "say why: `TEXT` is recorded with each access, and a policy can require it (env CONCLAVE_REASON)")
 	f.StringVar(&inv.format, "format", formatTable, "output as `FORMAT` table, json or yaml")
 	f.DurationVar(&inv.timeout, "timeout", 15*time.Second, "bound of the whole command, `DURATION`")
 	f.StringVar(&inv.consistency, "consistency", "linearizable", "how fresh reads must be: `LEVEL` linearizable, bounded=5s, index=N or local")
@@ -106,8 +108,23 @@ func (inv *invocation) nodes() []string {
 	return []string{defaultAddress}
 }
 
+// why is the reason by flag and environment, in this order.
+func (inv *invocation) why() string {
+	if inv.reason != "" {
+		return inv.reason
+	}
+	text, _ := inv.env("CONCLAVE_REASON")
+	return text
+}
+
 // connect makes a client for the whole cluster.
 func (inv *invocation) connect() (*client.Client, error) { return inv.connectTo(inv.nodes()) }
+
+// connectAs makes a client for the whole cluster that sends the given token, and
+// not the user's.
+func (inv *invocation) connectAs(token client.Token) func() (*client.Client, error) {
+	return func() (*client.Client, error) { return inv.connectWith(inv.nodes(), token) }
+}
 
 // connectToFirst makes a client for the first address alone, for what concerns
 // one node.
@@ -120,6 +137,10 @@ func (inv *invocation) connectTo(addresses []string) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return inv.connectWith(addresses, token)
+}
+
+func (inv *invocation) connectWith(addresses []string, token client.Token) (*client.Client, error) {
 	level, err := parseConsistency(inv.consistency)
 	if err != nil {
 		return nil, err
@@ -129,25 +150,13 @@ func (inv *invocation) connectTo(addresses []string) (*client.Client, error) {
 		ca = fromEnv
 	}
 	c, err := client.New(client.Config{
-		Addresses: addresses, CAFile: ca, Token: token, Consistency: level,
+		Addresses: addresses, CAFile: ca, Token: token, Reason: inv.why(), Consistency: level,
 		Timeout: inv.timeout, RetryFor: retryFor,
 	})
 	if err != nil {
-		return nil, &failure{exitUsage, err, "Check --address, --cacert and --token-file (CONCLAVE_ADDR, CONCLAVE_CACERT and CONCLAVE_TOKEN)."}
+		return nil, &failure{exitUsage, err, "Check --address, --cacert, --token-file and --reason (CONCLAVE_ADDR, CONCLAVE_CACERT, CONCLAVE_TOKEN and CONCLAVE_REASON)."}
 	}
 	return c, nil
-}
-
-func (inv *invocation) token() (client.Token, error) {
-	if inv.tokenFile == "" {
-		text, _ := inv.env("CONCLAVE_TOKEN")
-		return client.NewToken(strings.TrimSpace(text)), nil
-	}
-	text, err := os.ReadFile(inv.tokenFile)
-	if err != nil {
-		return client.Token{}, &failure{exitUsage, fmt.Errorf("reading the token: %w", err), "Check --token-file."}
-	}
-	return client.NewToken(strings.TrimSpace(string(text))), nil
 }
 
 // A task is what a command does with a client.

@@ -42,11 +42,23 @@ func newRoot(io streams) *cobra.Command {
 		serverCommand(inv),
 		statusCommand(inv),
 		operatorCommand(inv),
+		loginCommand(inv),
+		logoutCommand(inv),
 		kvCommand(inv),
+		readCommand(inv),
+		listCommand(inv),
+		writeCommand(inv),
+		patchCommand(inv),
+		deleteCommand(inv),
+		pathHelpCommand(inv),
+		unwrapCommand(inv),
+		tokenCommand(inv),
+		policyCommand(inv),
 		leaseCommand(inv),
 		auditCommand(inv),
 		versionCommand(inv),
 	)
+	root.AddCommand(mountCommands(inv)...)
 	inv.addGlobalFlags(root)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(io.in)
@@ -143,7 +155,7 @@ func argumentCount(n int) string {
 }
 
 // longDashes lets long flags be written with one dash (-field), as users of
-// similar tools do. No command has short flags that such a word could mean.
+// similar tools do. The only short flag, -w, cannot be meant by such a word.
 func longDashes(root *cobra.Command, args []string) []string {
 	known := map[string]bool{}
 	var collect func(*cobra.Command)

@@ -50,7 +50,13 @@ var settings = []setting{
 	{key: "http.tls_disable_anywhere", truth: true, value: "BOOL", usage: "in plain text on any address: tokens and secrets cross the network in clear", set: truth(func(c *server.Config) *bool { return &c.HTTP.TLSDisableAnywhere })},
 	{key: "http.reported_version", value: "VERSION", usage: "version that HTTP clients are told, who compare it with Vault's (default 1.17.0+conclave)", set: text(func(c *server.Config) *string { return &c.HTTP.ReportedVersion })},
 	{key: "audit.disable", truth: true, value: "BOOL", usage: "keep no record of who did what", set: truth(func(c *server.Config) *bool { return &c.Audit.Disable })},
-	{key: "audit.file", value: "FILE", usage: "record who did what here (default: audit/audit.log in the data directory)", set: text(func(c *server.Config) *string { return &c.Audit.File })},
+	{key: "audit.file", value: "FILE", usage: "record who did what here (default: audit/audit.log in the data directory); copies go to the sinks of the file of --config", set: text(func(c *server.Config) *string { return &c.Audit.File })},
+	{key: "audit.strictness", value: "STRICTNESS", usage: "required: no record in the file, no answer; best-effort: answer all the same (default required)", set: text(func(c *server.Config) *string { return &c.Audit.Strictness })},
+	{key: "audit.deadline", value: "DURATION", usage: "a record takes at most this long to the file (default 5s)", set: duration(func(c *server.Config) *time.Duration { return &c.Audit.Deadline })},
+	{key: "audit.max_size_mib", value: "N", usage: "begin a new file at this size (default 100)", set: number(func(c *server.Config) *int { return &c.Audit.MaxSizeMiB })},
+	{key: "audit.max_age", value: "DURATION", usage: "begin a new file at this age (default: any age)", set: duration(func(c *server.Config) *time.Duration { return &c.Audit.MaxAge })},
+	{key: "audit.keep", value: "N", usage: "old files that stay (default: all)", set: number(func(c *server.Config) *int { return &c.Audit.Keep })},
+	{key: "audit.keep_days", value: "N", usage: "days that an old file stays (default: for ever)", set: number(func(c *server.Config) *int { return &c.Audit.KeepDays })},
 	{key: "peer.address", value: "HOST:PORT", usage: "listen here for other nodes (default 127.0.0.1:8201)", set: text(func(c *server.Config) *string { return &c.Peer.Address })},
 	{key: "peer.advertise", value: "HOST:PORT", usage: "where other nodes reach this one (default: peer.address)", set: text(func(c *server.Config) *string { return &c.Peer.Advertise })},
 	{key: "gossip.address", value: "HOST:PORT", usage: "listen here for discovery, TCP and UDP (default 127.0.0.1:8202)", set: text(func(c *server.Config) *string { return &c.Gossip.Address })},
@@ -73,12 +79,12 @@ var settings = []setting{
 	{key: "shutdown_timeout", value: "DURATION", usage: "bound of a clean stop (default 10s)", set: duration(func(c *server.Config) *time.Duration { return &c.ShutdownTimeout })},
 }
 
-func text(field func(*server.Config) *string) func(*server.Config, string) error {
-	return func(c *server.Config, v string) error { *field(c) = v; return nil }
+func text[C any](field func(*C) *string) func(*C, string) error {
+	return func(c *C, v string) error { *field(c) = v; return nil }
 }
 
-func number(field func(*server.Config) *int) func(*server.Config, string) error {
-	return func(c *server.Config, v string) error {
+func number[C any](field func(*C) *int) func(*C, string) error {
+	return func(c *C, v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 1 || n > math.MaxInt32 {
 			return errors.New("must be a number from 1 on")
@@ -88,8 +94,8 @@ func number(field func(*server.Config) *int) func(*server.Config, string) error 
 	}
 }
 
-func duration(field func(*server.Config) *time.Duration) func(*server.Config, string) error {
-	return func(c *server.Config, v string) error {
+func duration[C any](field func(*C) *time.Duration) func(*C, string) error {
+	return func(c *C, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d <= 0 {
 			return errors.New(`must be a duration such as "500ms" or "10s"`)
@@ -223,6 +229,9 @@ func withOrigins(err error, origins map[string]string) error {
 	if errors.As(err, &wrong) && wrong.Origin == "" {
 		placed := *wrong
 		placed.Origin = origins[wrong.Key]
+		if block, _, inside := cutLast(wrong.Key, "."); inside && placed.Origin == "" {
+			placed.Origin = origins[block] // what is missing has the place of its block
+		}
 		return &placed
 	}
 	return err
@@ -235,4 +244,11 @@ func readFileNamed(name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading configuration: %w", err)
 	}
 	return b, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }

@@ -24,6 +24,13 @@ var synonyms = map[string][]string{
 	"status":     {"health", "seal-status"},
 	"grant":      {"create", "new"},
 	"revoke":     {"rm", "delete"},
+	"login":      {"signin", "authenticate"},
+	"fmt":        {"format"},
+	"explain":    {"why", "test"},
+	"enable":     {"mount"},
+	"disable":    {"unmount", "umount"},
+	"move":       {"remount", "mv"},
+	"tune":       {"configure"},
 	"server":     {"run", "serve", "start", "agent"},
 }
 

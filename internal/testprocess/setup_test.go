@@ -205,9 +205,13 @@ func (s shell) runFor(bound time.Duration, args ...string) said {
 	return got
 }
 
-// withoutSettings drops what a user's own environment says to conclave.
+// noHome is where no token is stored.
+const noHome = "CONCLAVE_HOME=/nonexistent/conclave"
+
+// withoutSettings drops what a user's own environment says to conclave, and the
+// token of his last login.
 func withoutSettings(env []string) []string {
-	var out []string
+	out := []string{noHome}
 	for _, v := range env {
 		if !strings.HasPrefix(v, "CONCLAVE_") {
 			out = append(out, v)

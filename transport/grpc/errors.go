@@ -44,6 +44,7 @@ var code = map[conclavev1.Reason]codes.Code{
 	conclavev1.Reason_REASON_DISK_FULL:              codes.ResourceExhausted,
 	conclavev1.Reason_REASON_INTERNAL:               codes.Internal,
 	conclavev1.Reason_REASON_UNSAFE:                 codes.FailedPrecondition,
+	conclavev1.Reason_REASON_INDEX_NOT_REACHED:      codes.Unavailable,
 }
 
 // spell turns an error of core into a status with its detail.

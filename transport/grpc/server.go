@@ -2,8 +2,8 @@
 // caller's token, hands each request to core or to the node's operations, and
 // spells errors as statuses. It decides nothing.
 //
-// Start at New; services.go is the list of calls, errors.go the one table from
-// reasons to codes.
+// Start at New; services.go is the list of calls, paths.go those by verb and path,
+// errors.go the one table from reasons to codes.
 package grpc
 
 import (
@@ -78,11 +78,12 @@ func New(o Options) *Server {
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(guardCall(o.Logger), limitCalls(int64(o.MaxInFlight))),
+		grpc.ChainUnaryInterceptor(guardCall(o.Logger), limitCalls(int64(o.MaxInFlight)), checkReason),
 	)
 	s := &Server{grpc: g, health: health.NewServer()}
 	conclavev1.RegisterSecretsServer(g, secrets{node: o.Node})
 	conclavev1.RegisterLeasesServer(g, leases{node: o.Node})
+	conclavev1.RegisterPathsServer(g, paths{node: o.Node})
 	conclavev1.RegisterOperatorServer(g, operator{node: o.Node})
 	conclavev1.RegisterStatusServer(g, status{node: o.Node})
 	healthpb.RegisterHealthServer(g, s.health)
@@ -97,7 +98,7 @@ func (s *Server) SetServing(serving bool) {
 	if serving {
 		state = healthpb.HealthCheckResponse_SERVING
 	}
-	for _, name := range []string{"", conclavev1.Secrets_ServiceDesc.ServiceName, conclavev1.Leases_ServiceDesc.ServiceName} {
+	for _, name := range []string{"", conclavev1.Secrets_ServiceDesc.ServiceName, conclavev1.Leases_ServiceDesc.ServiceName, conclavev1.Paths_ServiceDesc.ServiceName} {
 		s.health.SetServingStatus(name, state)
 	}
 }
@@ -173,7 +174,7 @@ func limitCalls(limit int64) grpc.UnaryServerInterceptor {
 	}
 }
 
-// caller reads the token from the metadata.
+// caller reads the token and the reason from the metadata.
 func caller(ctx context.Context) core.Caller {
 	var c core.Caller
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -183,9 +184,7 @@ func caller(ctx context.Context) core.Caller {
 			break
 		}
 	}
-	if reasons := md.Get(reasonKey); len(reasons) > 0 {
-		c.Reason = reasons[0]
-	}
+	c.Reason = reasonOf(md)
 	if p, ok := peer.FromContext(ctx); ok {
 		if at, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
 			c.Address = at.Addr().Unmap()
@@ -193,6 +192,3 @@ func caller(ctx context.Context) core.Caller {
 	}
 	return c
 }
-
-// reasonKey is the metadata in which a client says why it asks.
-const reasonKey = "x-conclave-reason"

@@ -1,6 +1,9 @@
 // The public API of Conclave. Every unsealed node answers every call.
 //
 // Credentials travel in the metadata key "authorization" as "Bearer <token>".
+// Why a client asks may travel in "x-conclave-reason", or in
+// "x-conclave-reason-bin" where it is not ASCII; it is recorded with the request,
+// and a policy can require it.
 // Errors carry an ErrorDetail that says whether the request was done, not done,
 // or of unknown outcome, and what to do next.
 
@@ -276,6 +279,66 @@ func (x Reason) Number() protoreflect.EnumNumber {
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{2}
+}
+
+// Verb is what a request asks of a path. With the path it decides on the
+// capability that a policy must grant.
+type Verb int32
+
+const (
+	Verb_VERB_UNSPECIFIED Verb = 0 // refused
+	Verb_VERB_READ        Verb = 1
+	Verb_VERB_LIST        Verb = 2 // the names below a path
+	Verb_VERB_WRITE       Verb = 3 // create or update
+	Verb_VERB_PATCH       Verb = 4 // change a part: a JSON merge patch (RFC 7396)
+	Verb_VERB_DELETE      Verb = 5
+)
+
+// Enum value maps for Verb.
+var (
+	Verb_name = map[int32]string{
+		0: "VERB_UNSPECIFIED",
+		1: "VERB_READ",
+		2: "VERB_LIST",
+		3: "VERB_WRITE",
+		4: "VERB_PATCH",
+		5: "VERB_DELETE",
+	}
+	Verb_value = map[string]int32{
+		"VERB_UNSPECIFIED": 0,
+		"VERB_READ":        1,
+		"VERB_LIST":        2,
+		"VERB_WRITE":       3,
+		"VERB_PATCH":       4,
+		"VERB_DELETE":      5,
+	}
+)
+
+func (x Verb) Enum() *Verb {
+	p := new(Verb)
+	*p = x
+	return p
+}
+
+func (x Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_conclave_v1_conclave_proto_enumTypes[3].Descriptor()
+}
+
+func (Verb) Type() protoreflect.EnumType {
+	return &file_conclave_v1_conclave_proto_enumTypes[3]
+}
+
+func (x Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verb.Descriptor instead.
+func (Verb) EnumDescriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{3}
 }
 
 type ReadOptions struct {
@@ -2672,6 +2735,481 @@ func (x *ListLeasesResponse) GetIndex() uint64 {
 	return 0
 }
 
+// PathParameter is the values of one parameter; most take the first only.
+type PathParameter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        []string               `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathParameter) Reset() {
+	*x = PathParameter{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathParameter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathParameter) ProtoMessage() {}
+
+func (x *PathParameter) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathParameter.ProtoReflect.Descriptor instead.
+func (*PathParameter) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PathParameter) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+type CallPathRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Verb  Verb                   `protobuf:"varint,1,opt,name=verb,proto3,enum=conclave.v1.Verb" json:"verb,omitempty"`
+	// Mount and what is in it, such as "auth/token/lookup-self": segments between
+	// single slashes, none of them empty, "." or "..". A trailing slash is allowed
+	// except for VERB_WRITE and VERB_PATCH.
+	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// A JSON object, for VERB_WRITE and VERB_PATCH only. Empty: no fields.
+	Body []byte `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`
+	// What a request without a body may carry, by name: the "query" of HTTP.
+	Parameters map[string]*PathParameter `protobuf:"bytes,4,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Above zero: the answer is kept for that long for whoever has the token in
+	// wrap_info, once. At most 768 hours.
+	WrapTtl *durationpb.Duration `protobuf:"bytes,5,opt,name=wrap_ttl,json=wrapTtl,proto3" json:"wrap_ttl,omitempty"`
+	// How fresh the answer to VERB_READ and VERB_LIST must be.
+	Read *ReadOptions `protobuf:"bytes,6,opt,name=read,proto3" json:"read,omitempty"`
+	// For VERB_READ: tell what the path answers, for people and as OpenAPI, in
+	// place of an answer. It takes a token that may do anything in that mount.
+	Help          bool `protobuf:"varint,7,opt,name=help,proto3" json:"help,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallPathRequest) Reset() {
+	*x = CallPathRequest{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallPathRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallPathRequest) ProtoMessage() {}
+
+func (x *CallPathRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallPathRequest.ProtoReflect.Descriptor instead.
+func (*CallPathRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CallPathRequest) GetVerb() Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return Verb_VERB_UNSPECIFIED
+}
+
+func (x *CallPathRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CallPathRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *CallPathRequest) GetParameters() map[string]*PathParameter {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+func (x *CallPathRequest) GetWrapTtl() *durationpb.Duration {
+	if x != nil {
+		return x.WrapTtl
+	}
+	return nil
+}
+
+func (x *CallPathRequest) GetRead() *ReadOptions {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *CallPathRequest) GetHelp() bool {
+	if x != nil {
+		return x.Help
+	}
+	return false
+}
+
+// PathAuth is a token as it is handed out: by a login, a creation, a renewal.
+type PathAuth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientToken   string                 `protobuf:"bytes,1,opt,name=client_token,json=clientToken,proto3" json:"client_token,omitempty"` // empty where the caller did not show it and may not see it
+	Accessor      string                 `protobuf:"bytes,2,opt,name=accessor,proto3" json:"accessor,omitempty"`                          // names the token without being one
+	Policies      []string               `protobuf:"bytes,3,rep,name=policies,proto3" json:"policies,omitempty"`
+	Metadata      map[string]string      `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	LeaseDuration *durationpb.Duration   `protobuf:"bytes,5,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"` // time to live from now; 0: it does not expire
+	Renewable     bool                   `protobuf:"varint,6,opt,name=renewable,proto3" json:"renewable,omitempty"`
+	EntityId      string                 `protobuf:"bytes,7,opt,name=entity_id,json=entityId,proto3" json:"entity_id,omitempty"`
+	TokenType     string                 `protobuf:"bytes,8,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"` // "service" or "batch"
+	Orphan        bool                   `protobuf:"varint,9,opt,name=orphan,proto3" json:"orphan,omitempty"`                       // does not end with the token that made it
+	NumUses       uint64                 `protobuf:"varint,10,opt,name=num_uses,json=numUses,proto3" json:"num_uses,omitempty"`     // how often it may be used; 0: without limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathAuth) Reset() {
+	*x = PathAuth{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathAuth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathAuth) ProtoMessage() {}
+
+func (x *PathAuth) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathAuth.ProtoReflect.Descriptor instead.
+func (*PathAuth) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *PathAuth) GetClientToken() string {
+	if x != nil {
+		return x.ClientToken
+	}
+	return ""
+}
+
+func (x *PathAuth) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *PathAuth) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *PathAuth) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *PathAuth) GetLeaseDuration() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseDuration
+	}
+	return nil
+}
+
+func (x *PathAuth) GetRenewable() bool {
+	if x != nil {
+		return x.Renewable
+	}
+	return false
+}
+
+func (x *PathAuth) GetEntityId() string {
+	if x != nil {
+		return x.EntityId
+	}
+	return ""
+}
+
+func (x *PathAuth) GetTokenType() string {
+	if x != nil {
+		return x.TokenType
+	}
+	return ""
+}
+
+func (x *PathAuth) GetOrphan() bool {
+	if x != nil {
+		return x.Orphan
+	}
+	return false
+}
+
+func (x *PathAuth) GetNumUses() uint64 {
+	if x != nil {
+		return x.NumUses
+	}
+	return 0
+}
+
+// PathWrapInfo is what there is instead of a wrapped answer.
+type PathWrapInfo struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Token           string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // opens the answer, once
+	Accessor        string                 `protobuf:"bytes,2,opt,name=accessor,proto3" json:"accessor,omitempty"`
+	Ttl             *durationpb.Duration   `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"` // of the wrapped answer
+	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreationPath    string                 `protobuf:"bytes,5,opt,name=creation_path,json=creationPath,proto3" json:"creation_path,omitempty"`          // of the request that is answered
+	WrappedAccessor string                 `protobuf:"bytes,6,opt,name=wrapped_accessor,json=wrappedAccessor,proto3" json:"wrapped_accessor,omitempty"` // of the token in the wrapped answer, if it holds one
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *PathWrapInfo) Reset() {
+	*x = PathWrapInfo{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathWrapInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathWrapInfo) ProtoMessage() {}
+
+func (x *PathWrapInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathWrapInfo.ProtoReflect.Descriptor instead.
+func (*PathWrapInfo) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PathWrapInfo) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *PathWrapInfo) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *PathWrapInfo) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PathWrapInfo) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *PathWrapInfo) GetCreationPath() string {
+	if x != nil {
+		return x.CreationPath
+	}
+	return ""
+}
+
+func (x *PathWrapInfo) GetWrappedAccessor() string {
+	if x != nil {
+		return x.WrappedAccessor
+	}
+	return ""
+}
+
+type CallPathResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // names the request in the audit log; empty with wrap_info
+	LeaseId   string                 `protobuf:"bytes,2,opt,name=lease_id,json=leaseId,proto3" json:"lease_id,omitempty"`       // the lease that the answer comes with; empty: none
+	Renewable bool                   `protobuf:"varint,3,opt,name=renewable,proto3" json:"renewable,omitempty"`                 // the lease can be renewed
+	// For how long the answer may be used, or the time to live of the lease.
+	LeaseDuration *durationpb.Duration `protobuf:"bytes,4,opt,name=lease_duration,json=leaseDuration,proto3" json:"lease_duration,omitempty"`
+	Data          []byte               `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`         // JSON, an object; empty: there is nothing to say
+	Warnings      []string             `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"` // for people
+	// What was asked for is not there (any more), and data says what is known of it.
+	Missing       bool          `protobuf:"varint,7,opt,name=missing,proto3" json:"missing,omitempty"`
+	Auth          *PathAuth     `protobuf:"bytes,8,opt,name=auth,proto3" json:"auth,omitempty"`
+	WrapInfo      *PathWrapInfo `protobuf:"bytes,9,opt,name=wrap_info,json=wrapInfo,proto3" json:"wrap_info,omitempty"`
+	MountType     string        `protobuf:"bytes,10,opt,name=mount_type,json=mountType,proto3" json:"mount_type,omitempty"` // of the engine or auth method that answered
+	Index         uint64        `protobuf:"varint,11,opt,name=index,proto3" json:"index,omitempty"`                         // the answer reflects the state at this index
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallPathResponse) Reset() {
+	*x = CallPathResponse{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallPathResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallPathResponse) ProtoMessage() {}
+
+func (x *CallPathResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallPathResponse.ProtoReflect.Descriptor instead.
+func (*CallPathResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CallPathResponse) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CallPathResponse) GetLeaseId() string {
+	if x != nil {
+		return x.LeaseId
+	}
+	return ""
+}
+
+func (x *CallPathResponse) GetRenewable() bool {
+	if x != nil {
+		return x.Renewable
+	}
+	return false
+}
+
+func (x *CallPathResponse) GetLeaseDuration() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseDuration
+	}
+	return nil
+}
+
+func (x *CallPathResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CallPathResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *CallPathResponse) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
+}
+
+func (x *CallPathResponse) GetAuth() *PathAuth {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+func (x *CallPathResponse) GetWrapInfo() *PathWrapInfo {
+	if x != nil {
+		return x.WrapInfo
+	}
+	return nil
+}
+
+func (x *CallPathResponse) GetMountType() string {
+	if x != nil {
+		return x.MountType
+	}
+	return ""
+}
+
+func (x *CallPathResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type InitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Shares        uint32                 `protobuf:"varint,1,opt,name=shares,proto3" json:"shares,omitempty"`
@@ -2683,7 +3221,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +3233,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +3246,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{38}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InitRequest) GetShares() uint32 {
@@ -2745,7 +3283,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +3295,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3308,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{39}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *InitResponse) GetClusterId() string {
@@ -2818,7 +3356,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +3368,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +3381,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{40}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UnsealRequest) GetShare() string {
@@ -2871,7 +3409,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3421,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3434,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{41}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UnsealResponse) GetSealed() bool {
@@ -2928,7 +3466,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3478,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3491,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{42}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{47}
 }
 
 type SealResponse struct {
@@ -2964,7 +3502,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3514,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3527,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{43}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{48}
 }
 
 type CreateJoinTokenRequest struct {
@@ -3001,7 +3539,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3551,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3564,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{44}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateJoinTokenRequest) GetTtl() *durationpb.Duration {
@@ -3046,7 +3584,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3596,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3609,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{45}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateJoinTokenResponse) GetToken() string {
@@ -3103,7 +3641,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3115,7 +3653,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3666,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{46}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -3186,7 +3724,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3198,7 +3736,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3211,7 +3749,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{47}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -3268,7 +3806,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3818,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3831,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{48}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Member) GetId() string {
@@ -3381,7 +3919,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3931,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3944,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{49}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{54}
 }
 
 type MembersResponse struct {
@@ -3419,7 +3957,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3969,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3982,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{50}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -3470,7 +4008,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3482,7 +4020,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3495,7 +4033,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{51}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -3513,7 +4051,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +4063,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +4076,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{52}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{57}
 }
 
 type TransferLeadershipRequest struct {
@@ -3550,7 +4088,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +4100,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +4113,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{53}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -3594,7 +4132,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +4144,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +4157,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{54}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -3637,7 +4175,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3649,7 +4187,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3662,7 +4200,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{55}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{60}
 }
 
 type GetStatusResponse struct {
@@ -3689,7 +4227,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3701,7 +4239,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3714,7 +4252,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{56}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetStatusResponse) GetInitialized() bool {
@@ -4030,7 +4568,61 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x12ListLeasesResponse\x12*\n" +
 	"\x06leases\x18\x01 \x03(\v2\x12.conclave.v1.LeaseR\x06leases\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"j\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"'\n" +
+	"\rPathParameter\x12\x16\n" +
+	"\x06values\x18\x01 \x03(\tR\x06values\"\x81\x03\n" +
+	"\x0fCallPathRequest\x12%\n" +
+	"\x04verb\x18\x01 \x01(\x0e2\x11.conclave.v1.VerbR\x04verb\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\x12L\n" +
+	"\n" +
+	"parameters\x18\x04 \x03(\v2,.conclave.v1.CallPathRequest.ParametersEntryR\n" +
+	"parameters\x124\n" +
+	"\bwrap_ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\awrapTtl\x12,\n" +
+	"\x04read\x18\x06 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\x12\x12\n" +
+	"\x04help\x18\a \x01(\bR\x04help\x1aY\n" +
+	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.conclave.v1.PathParameterR\x05value:\x028\x01\"\xb2\x03\n" +
+	"\bPathAuth\x12!\n" +
+	"\fclient_token\x18\x01 \x01(\tR\vclientToken\x12\x1a\n" +
+	"\baccessor\x18\x02 \x01(\tR\baccessor\x12\x1a\n" +
+	"\bpolicies\x18\x03 \x03(\tR\bpolicies\x12?\n" +
+	"\bmetadata\x18\x04 \x03(\v2#.conclave.v1.PathAuth.MetadataEntryR\bmetadata\x12@\n" +
+	"\x0elease_duration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12\x1c\n" +
+	"\trenewable\x18\x06 \x01(\bR\trenewable\x12\x1b\n" +
+	"\tentity_id\x18\a \x01(\tR\bentityId\x12\x1d\n" +
+	"\n" +
+	"token_type\x18\b \x01(\tR\ttokenType\x12\x16\n" +
+	"\x06orphan\x18\t \x01(\bR\x06orphan\x12\x19\n" +
+	"\bnum_uses\x18\n" +
+	" \x01(\x04R\anumUses\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x01\n" +
+	"\fPathWrapInfo\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1a\n" +
+	"\baccessor\x18\x02 \x01(\tR\baccessor\x12+\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12#\n" +
+	"\rcreation_path\x18\x05 \x01(\tR\fcreationPath\x12)\n" +
+	"\x10wrapped_accessor\x18\x06 \x01(\tR\x0fwrappedAccessor\"\x8e\x03\n" +
+	"\x10CallPathResponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x12\x19\n" +
+	"\blease_id\x18\x02 \x01(\tR\aleaseId\x12\x1c\n" +
+	"\trenewable\x18\x03 \x01(\bR\trenewable\x12@\n" +
+	"\x0elease_duration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\rleaseDuration\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x1a\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12\x18\n" +
+	"\amissing\x18\a \x01(\bR\amissing\x12)\n" +
+	"\x04auth\x18\b \x01(\v2\x15.conclave.v1.PathAuthR\x04auth\x126\n" +
+	"\twrap_info\x18\t \x01(\v2\x19.conclave.v1.PathWrapInfoR\bwrapInfo\x12\x1d\n" +
+	"\n" +
+	"mount_type\x18\n" +
+	" \x01(\tR\tmountType\x12\x14\n" +
+	"\x05index\x18\v \x01(\x04R\x05index\"j\n" +
 	"\vInitRequest\x12\x16\n" +
 	"\x06shares\x18\x01 \x01(\rR\x06shares\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12%\n" +
@@ -4163,7 +4755,16 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x10REASON_DISK_FULL\x10\x1b\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x1c\x12\x11\n" +
 	"\rREASON_UNSAFE\x10\x1d\x12\x1c\n" +
-	"\x18REASON_INDEX_NOT_REACHED\x10\x1e2\xaa\x06\n" +
+	"\x18REASON_INDEX_NOT_REACHED\x10\x1e*k\n" +
+	"\x04Verb\x12\x14\n" +
+	"\x10VERB_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tVERB_READ\x10\x01\x12\r\n" +
+	"\tVERB_LIST\x10\x02\x12\x0e\n" +
+	"\n" +
+	"VERB_WRITE\x10\x03\x12\x0e\n" +
+	"\n" +
+	"VERB_PATCH\x10\x04\x12\x0f\n" +
+	"\vVERB_DELETE\x10\x052\xaa\x06\n" +
 	"\aSecrets\x12D\n" +
 	"\x03Put\x12\x1d.conclave.v1.PutSecretRequest\x1a\x1e.conclave.v1.PutSecretResponse\x12D\n" +
 	"\x03Get\x12\x1d.conclave.v1.GetSecretRequest\x1a\x1e.conclave.v1.GetSecretResponse\x12I\n" +
@@ -4180,7 +4781,9 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x05Renew\x12\x1e.conclave.v1.RenewLeaseRequest\x1a\x1f.conclave.v1.RenewLeaseResponse\x12K\n" +
 	"\x06Revoke\x12\x1f.conclave.v1.RevokeLeaseRequest\x1a .conclave.v1.RevokeLeaseResponse\x12K\n" +
 	"\x06Lookup\x12\x1f.conclave.v1.LookupLeaseRequest\x1a .conclave.v1.LookupLeaseResponse\x12G\n" +
-	"\x04List\x12\x1e.conclave.v1.ListLeasesRequest\x1a\x1f.conclave.v1.ListLeasesResponse2\xe4\x04\n" +
+	"\x04List\x12\x1e.conclave.v1.ListLeasesRequest\x1a\x1f.conclave.v1.ListLeasesResponse2L\n" +
+	"\x05Paths\x12C\n" +
+	"\x04Call\x12\x1c.conclave.v1.CallPathRequest\x1a\x1d.conclave.v1.CallPathResponse2\xe4\x04\n" +
 	"\bOperator\x12;\n" +
 	"\x04Init\x12\x18.conclave.v1.InitRequest\x1a\x19.conclave.v1.InitResponse\x12A\n" +
 	"\x06Unseal\x12\x1a.conclave.v1.UnsealRequest\x1a\x1b.conclave.v1.UnsealResponse\x12;\n" +
@@ -4205,193 +4808,215 @@ func file_conclave_v1_conclave_proto_rawDescGZIP() []byte {
 	return file_conclave_v1_conclave_proto_rawDescData
 }
 
-var file_conclave_v1_conclave_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_conclave_v1_conclave_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_conclave_v1_conclave_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_conclave_v1_conclave_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_conclave_v1_conclave_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: conclave.v1.Consistency
 	(Outcome)(0),                       // 1: conclave.v1.Outcome
 	(Reason)(0),                        // 2: conclave.v1.Reason
-	(*ReadOptions)(nil),                // 3: conclave.v1.ReadOptions
-	(*WriteOptions)(nil),               // 4: conclave.v1.WriteOptions
-	(*ErrorDetail)(nil),                // 5: conclave.v1.ErrorDetail
-	(*Field)(nil),                      // 6: conclave.v1.Field
-	(*VersionInfo)(nil),                // 7: conclave.v1.VersionInfo
-	(*Secret)(nil),                     // 8: conclave.v1.Secret
-	(*PutSecretRequest)(nil),           // 9: conclave.v1.PutSecretRequest
-	(*PutSecretResponse)(nil),          // 10: conclave.v1.PutSecretResponse
-	(*GetSecretRequest)(nil),           // 11: conclave.v1.GetSecretRequest
-	(*GetSecretResponse)(nil),          // 12: conclave.v1.GetSecretResponse
-	(*ListSecretsRequest)(nil),         // 13: conclave.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),        // 14: conclave.v1.ListSecretsResponse
-	(*DeleteSecretRequest)(nil),        // 15: conclave.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),       // 16: conclave.v1.DeleteSecretResponse
-	(*UndeleteSecretRequest)(nil),      // 17: conclave.v1.UndeleteSecretRequest
-	(*UndeleteSecretResponse)(nil),     // 18: conclave.v1.UndeleteSecretResponse
-	(*DestroySecretRequest)(nil),       // 19: conclave.v1.DestroySecretRequest
-	(*DestroySecretResponse)(nil),      // 20: conclave.v1.DestroySecretResponse
-	(*RollbackSecretRequest)(nil),      // 21: conclave.v1.RollbackSecretRequest
-	(*RollbackSecretResponse)(nil),     // 22: conclave.v1.RollbackSecretResponse
-	(*SecretMetadata)(nil),             // 23: conclave.v1.SecretMetadata
-	(*GetMetadataRequest)(nil),         // 24: conclave.v1.GetMetadataRequest
-	(*GetMetadataResponse)(nil),        // 25: conclave.v1.GetMetadataResponse
-	(*PutMetadataRequest)(nil),         // 26: conclave.v1.PutMetadataRequest
-	(*PutMetadataResponse)(nil),        // 27: conclave.v1.PutMetadataResponse
-	(*DeleteMetadataRequest)(nil),      // 28: conclave.v1.DeleteMetadataRequest
-	(*DeleteMetadataResponse)(nil),     // 29: conclave.v1.DeleteMetadataResponse
-	(*Lease)(nil),                      // 30: conclave.v1.Lease
-	(*GrantLeaseRequest)(nil),          // 31: conclave.v1.GrantLeaseRequest
-	(*GrantLeaseResponse)(nil),         // 32: conclave.v1.GrantLeaseResponse
-	(*RenewLeaseRequest)(nil),          // 33: conclave.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),         // 34: conclave.v1.RenewLeaseResponse
-	(*RevokeLeaseRequest)(nil),         // 35: conclave.v1.RevokeLeaseRequest
-	(*RevokeLeaseResponse)(nil),        // 36: conclave.v1.RevokeLeaseResponse
-	(*LookupLeaseRequest)(nil),         // 37: conclave.v1.LookupLeaseRequest
-	(*LookupLeaseResponse)(nil),        // 38: conclave.v1.LookupLeaseResponse
-	(*ListLeasesRequest)(nil),          // 39: conclave.v1.ListLeasesRequest
-	(*ListLeasesResponse)(nil),         // 40: conclave.v1.ListLeasesResponse
-	(*InitRequest)(nil),                // 41: conclave.v1.InitRequest
-	(*InitResponse)(nil),               // 42: conclave.v1.InitResponse
-	(*UnsealRequest)(nil),              // 43: conclave.v1.UnsealRequest
-	(*UnsealResponse)(nil),             // 44: conclave.v1.UnsealResponse
-	(*SealRequest)(nil),                // 45: conclave.v1.SealRequest
-	(*SealResponse)(nil),               // 46: conclave.v1.SealResponse
-	(*CreateJoinTokenRequest)(nil),     // 47: conclave.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil),    // 48: conclave.v1.CreateJoinTokenResponse
-	(*JoinRequest)(nil),                // 49: conclave.v1.JoinRequest
-	(*JoinResponse)(nil),               // 50: conclave.v1.JoinResponse
-	(*Member)(nil),                     // 51: conclave.v1.Member
-	(*MembersRequest)(nil),             // 52: conclave.v1.MembersRequest
-	(*MembersResponse)(nil),            // 53: conclave.v1.MembersResponse
-	(*RemoveMemberRequest)(nil),        // 54: conclave.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 55: conclave.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 56: conclave.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 57: conclave.v1.TransferLeadershipResponse
-	(*GetStatusRequest)(nil),           // 58: conclave.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 59: conclave.v1.GetStatusResponse
-	nil,                                // 60: conclave.v1.Secret.DataEntry
-	nil,                                // 61: conclave.v1.Secret.CustomMetadataEntry
-	nil,                                // 62: conclave.v1.PutSecretRequest.DataEntry
-	nil,                                // 63: conclave.v1.SecretMetadata.CustomMetadataEntry
-	nil,                                // 64: conclave.v1.PutMetadataRequest.CustomMetadataEntry
-	nil,                                // 65: conclave.v1.Lease.DataEntry
-	nil,                                // 66: conclave.v1.GrantLeaseRequest.DataEntry
-	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
+	(Verb)(0),                          // 3: conclave.v1.Verb
+	(*ReadOptions)(nil),                // 4: conclave.v1.ReadOptions
+	(*WriteOptions)(nil),               // 5: conclave.v1.WriteOptions
+	(*ErrorDetail)(nil),                // 6: conclave.v1.ErrorDetail
+	(*Field)(nil),                      // 7: conclave.v1.Field
+	(*VersionInfo)(nil),                // 8: conclave.v1.VersionInfo
+	(*Secret)(nil),                     // 9: conclave.v1.Secret
+	(*PutSecretRequest)(nil),           // 10: conclave.v1.PutSecretRequest
+	(*PutSecretResponse)(nil),          // 11: conclave.v1.PutSecretResponse
+	(*GetSecretRequest)(nil),           // 12: conclave.v1.GetSecretRequest
+	(*GetSecretResponse)(nil),          // 13: conclave.v1.GetSecretResponse
+	(*ListSecretsRequest)(nil),         // 14: conclave.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),        // 15: conclave.v1.ListSecretsResponse
+	(*DeleteSecretRequest)(nil),        // 16: conclave.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),       // 17: conclave.v1.DeleteSecretResponse
+	(*UndeleteSecretRequest)(nil),      // 18: conclave.v1.UndeleteSecretRequest
+	(*UndeleteSecretResponse)(nil),     // 19: conclave.v1.UndeleteSecretResponse
+	(*DestroySecretRequest)(nil),       // 20: conclave.v1.DestroySecretRequest
+	(*DestroySecretResponse)(nil),      // 21: conclave.v1.DestroySecretResponse
+	(*RollbackSecretRequest)(nil),      // 22: conclave.v1.RollbackSecretRequest
+	(*RollbackSecretResponse)(nil),     // 23: conclave.v1.RollbackSecretResponse
+	(*SecretMetadata)(nil),             // 24: conclave.v1.SecretMetadata
+	(*GetMetadataRequest)(nil),         // 25: conclave.v1.GetMetadataRequest
+	(*GetMetadataResponse)(nil),        // 26: conclave.v1.GetMetadataResponse
+	(*PutMetadataRequest)(nil),         // 27: conclave.v1.PutMetadataRequest
+	(*PutMetadataResponse)(nil),        // 28: conclave.v1.PutMetadataResponse
+	(*DeleteMetadataRequest)(nil),      // 29: conclave.v1.DeleteMetadataRequest
+	(*DeleteMetadataResponse)(nil),     // 30: conclave.v1.DeleteMetadataResponse
+	(*Lease)(nil),                      // 31: conclave.v1.Lease
+	(*GrantLeaseRequest)(nil),          // 32: conclave.v1.GrantLeaseRequest
+	(*GrantLeaseResponse)(nil),         // 33: conclave.v1.GrantLeaseResponse
+	(*RenewLeaseRequest)(nil),          // 34: conclave.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),         // 35: conclave.v1.RenewLeaseResponse
+	(*RevokeLeaseRequest)(nil),         // 36: conclave.v1.RevokeLeaseRequest
+	(*RevokeLeaseResponse)(nil),        // 37: conclave.v1.RevokeLeaseResponse
+	(*LookupLeaseRequest)(nil),         // 38: conclave.v1.LookupLeaseRequest
+	(*LookupLeaseResponse)(nil),        // 39: conclave.v1.LookupLeaseResponse
+	(*ListLeasesRequest)(nil),          // 40: conclave.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),         // 41: conclave.v1.ListLeasesResponse
+	(*PathParameter)(nil),              // 42: conclave.v1.PathParameter
+	(*CallPathRequest)(nil),            // 43: conclave.v1.CallPathRequest
+	(*PathAuth)(nil),                   // 44: conclave.v1.PathAuth
+	(*PathWrapInfo)(nil),               // 45: conclave.v1.PathWrapInfo
+	(*CallPathResponse)(nil),           // 46: conclave.v1.CallPathResponse
+	(*InitRequest)(nil),                // 47: conclave.v1.InitRequest
+	(*InitResponse)(nil),               // 48: conclave.v1.InitResponse
+	(*UnsealRequest)(nil),              // 49: conclave.v1.UnsealRequest
+	(*UnsealResponse)(nil),             // 50: conclave.v1.UnsealResponse
+	(*SealRequest)(nil),                // 51: conclave.v1.SealRequest
+	(*SealResponse)(nil),               // 52: conclave.v1.SealResponse
+	(*CreateJoinTokenRequest)(nil),     // 53: conclave.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),    // 54: conclave.v1.CreateJoinTokenResponse
+	(*JoinRequest)(nil),                // 55: conclave.v1.JoinRequest
+	(*JoinResponse)(nil),               // 56: conclave.v1.JoinResponse
+	(*Member)(nil),                     // 57: conclave.v1.Member
+	(*MembersRequest)(nil),             // 58: conclave.v1.MembersRequest
+	(*MembersResponse)(nil),            // 59: conclave.v1.MembersResponse
+	(*RemoveMemberRequest)(nil),        // 60: conclave.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 61: conclave.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 62: conclave.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 63: conclave.v1.TransferLeadershipResponse
+	(*GetStatusRequest)(nil),           // 64: conclave.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 65: conclave.v1.GetStatusResponse
+	nil,                                // 66: conclave.v1.Secret.DataEntry
+	nil,                                // 67: conclave.v1.Secret.CustomMetadataEntry
+	nil,                                // 68: conclave.v1.PutSecretRequest.DataEntry
+	nil,                                // 69: conclave.v1.SecretMetadata.CustomMetadataEntry
+	nil,                                // 70: conclave.v1.PutMetadataRequest.CustomMetadataEntry
+	nil,                                // 71: conclave.v1.Lease.DataEntry
+	nil,                                // 72: conclave.v1.GrantLeaseRequest.DataEntry
+	nil,                                // 73: conclave.v1.CallPathRequest.ParametersEntry
+	nil,                                // 74: conclave.v1.PathAuth.MetadataEntry
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
 }
 var file_conclave_v1_conclave_proto_depIdxs = []int32{
 	0,  // 0: conclave.v1.ReadOptions.consistency:type_name -> conclave.v1.Consistency
-	67, // 1: conclave.v1.ReadOptions.max_age:type_name -> google.protobuf.Duration
+	75, // 1: conclave.v1.ReadOptions.max_age:type_name -> google.protobuf.Duration
 	2,  // 2: conclave.v1.ErrorDetail.reason:type_name -> conclave.v1.Reason
 	1,  // 3: conclave.v1.ErrorDetail.outcome:type_name -> conclave.v1.Outcome
-	67, // 4: conclave.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
-	68, // 5: conclave.v1.VersionInfo.created_at:type_name -> google.protobuf.Timestamp
-	68, // 6: conclave.v1.VersionInfo.deleted_at:type_name -> google.protobuf.Timestamp
-	60, // 7: conclave.v1.Secret.data:type_name -> conclave.v1.Secret.DataEntry
-	7,  // 8: conclave.v1.Secret.version:type_name -> conclave.v1.VersionInfo
-	61, // 9: conclave.v1.Secret.custom_metadata:type_name -> conclave.v1.Secret.CustomMetadataEntry
-	62, // 10: conclave.v1.PutSecretRequest.data:type_name -> conclave.v1.PutSecretRequest.DataEntry
-	67, // 11: conclave.v1.PutSecretRequest.ttl:type_name -> google.protobuf.Duration
-	4,  // 12: conclave.v1.PutSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	7,  // 13: conclave.v1.PutSecretResponse.version:type_name -> conclave.v1.VersionInfo
-	3,  // 14: conclave.v1.GetSecretRequest.read:type_name -> conclave.v1.ReadOptions
-	8,  // 15: conclave.v1.GetSecretResponse.secret:type_name -> conclave.v1.Secret
-	3,  // 16: conclave.v1.ListSecretsRequest.read:type_name -> conclave.v1.ReadOptions
-	4,  // 17: conclave.v1.DeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	4,  // 18: conclave.v1.UndeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	4,  // 19: conclave.v1.DestroySecretRequest.write:type_name -> conclave.v1.WriteOptions
-	4,  // 20: conclave.v1.RollbackSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	7,  // 21: conclave.v1.RollbackSecretResponse.version:type_name -> conclave.v1.VersionInfo
-	67, // 22: conclave.v1.SecretMetadata.delete_version_after:type_name -> google.protobuf.Duration
-	63, // 23: conclave.v1.SecretMetadata.custom_metadata:type_name -> conclave.v1.SecretMetadata.CustomMetadataEntry
-	68, // 24: conclave.v1.SecretMetadata.created_at:type_name -> google.protobuf.Timestamp
-	68, // 25: conclave.v1.SecretMetadata.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 26: conclave.v1.SecretMetadata.versions:type_name -> conclave.v1.VersionInfo
-	3,  // 27: conclave.v1.GetMetadataRequest.read:type_name -> conclave.v1.ReadOptions
-	23, // 28: conclave.v1.GetMetadataResponse.metadata:type_name -> conclave.v1.SecretMetadata
-	67, // 29: conclave.v1.PutMetadataRequest.delete_version_after:type_name -> google.protobuf.Duration
-	64, // 30: conclave.v1.PutMetadataRequest.custom_metadata:type_name -> conclave.v1.PutMetadataRequest.CustomMetadataEntry
-	4,  // 31: conclave.v1.PutMetadataRequest.write:type_name -> conclave.v1.WriteOptions
-	4,  // 32: conclave.v1.DeleteMetadataRequest.write:type_name -> conclave.v1.WriteOptions
-	68, // 33: conclave.v1.Lease.issued_at:type_name -> google.protobuf.Timestamp
-	68, // 34: conclave.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	68, // 35: conclave.v1.Lease.max_expires_at:type_name -> google.protobuf.Timestamp
-	65, // 36: conclave.v1.Lease.data:type_name -> conclave.v1.Lease.DataEntry
-	67, // 37: conclave.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	67, // 38: conclave.v1.Lease.max_ttl:type_name -> google.protobuf.Duration
-	67, // 39: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	67, // 40: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
-	66, // 41: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
-	4,  // 42: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	30, // 43: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
-	67, // 44: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	4,  // 45: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	30, // 46: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
-	4,  // 47: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	3,  // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
-	30, // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
-	3,  // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
-	30, // 51: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
-	67, // 52: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	68, // 53: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	51, // 54: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
-	51, // 55: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
-	6,  // 56: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 57: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 58: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
-	6,  // 59: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
-	9,  // 60: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
-	11, // 61: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
-	13, // 62: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
-	15, // 63: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
-	17, // 64: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
-	19, // 65: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
-	21, // 66: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
-	24, // 67: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
-	26, // 68: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
-	28, // 69: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
-	31, // 70: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
-	33, // 71: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
-	35, // 72: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
-	37, // 73: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
-	39, // 74: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
-	41, // 75: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
-	43, // 76: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
-	45, // 77: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
-	47, // 78: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
-	49, // 79: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
-	52, // 80: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
-	54, // 81: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
-	56, // 82: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
-	58, // 83: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
-	10, // 84: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
-	12, // 85: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
-	14, // 86: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
-	16, // 87: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
-	18, // 88: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
-	20, // 89: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
-	22, // 90: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
-	25, // 91: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
-	27, // 92: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
-	29, // 93: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
-	32, // 94: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
-	34, // 95: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
-	36, // 96: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
-	38, // 97: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
-	40, // 98: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
-	42, // 99: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
-	44, // 100: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
-	46, // 101: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
-	48, // 102: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
-	50, // 103: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
-	53, // 104: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
-	55, // 105: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
-	57, // 106: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
-	59, // 107: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
-	84, // [84:108] is the sub-list for method output_type
-	60, // [60:84] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	75, // 4: conclave.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
+	76, // 5: conclave.v1.VersionInfo.created_at:type_name -> google.protobuf.Timestamp
+	76, // 6: conclave.v1.VersionInfo.deleted_at:type_name -> google.protobuf.Timestamp
+	66, // 7: conclave.v1.Secret.data:type_name -> conclave.v1.Secret.DataEntry
+	8,  // 8: conclave.v1.Secret.version:type_name -> conclave.v1.VersionInfo
+	67, // 9: conclave.v1.Secret.custom_metadata:type_name -> conclave.v1.Secret.CustomMetadataEntry
+	68, // 10: conclave.v1.PutSecretRequest.data:type_name -> conclave.v1.PutSecretRequest.DataEntry
+	75, // 11: conclave.v1.PutSecretRequest.ttl:type_name -> google.protobuf.Duration
+	5,  // 12: conclave.v1.PutSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	8,  // 13: conclave.v1.PutSecretResponse.version:type_name -> conclave.v1.VersionInfo
+	4,  // 14: conclave.v1.GetSecretRequest.read:type_name -> conclave.v1.ReadOptions
+	9,  // 15: conclave.v1.GetSecretResponse.secret:type_name -> conclave.v1.Secret
+	4,  // 16: conclave.v1.ListSecretsRequest.read:type_name -> conclave.v1.ReadOptions
+	5,  // 17: conclave.v1.DeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,  // 18: conclave.v1.UndeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,  // 19: conclave.v1.DestroySecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,  // 20: conclave.v1.RollbackSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	8,  // 21: conclave.v1.RollbackSecretResponse.version:type_name -> conclave.v1.VersionInfo
+	75, // 22: conclave.v1.SecretMetadata.delete_version_after:type_name -> google.protobuf.Duration
+	69, // 23: conclave.v1.SecretMetadata.custom_metadata:type_name -> conclave.v1.SecretMetadata.CustomMetadataEntry
+	76, // 24: conclave.v1.SecretMetadata.created_at:type_name -> google.protobuf.Timestamp
+	76, // 25: conclave.v1.SecretMetadata.updated_at:type_name -> google.protobuf.Timestamp
+	8,  // 26: conclave.v1.SecretMetadata.versions:type_name -> conclave.v1.VersionInfo
+	4,  // 27: conclave.v1.GetMetadataRequest.read:type_name -> conclave.v1.ReadOptions
+	24, // 28: conclave.v1.GetMetadataResponse.metadata:type_name -> conclave.v1.SecretMetadata
+	75, // 29: conclave.v1.PutMetadataRequest.delete_version_after:type_name -> google.protobuf.Duration
+	70, // 30: conclave.v1.PutMetadataRequest.custom_metadata:type_name -> conclave.v1.PutMetadataRequest.CustomMetadataEntry
+	5,  // 31: conclave.v1.PutMetadataRequest.write:type_name -> conclave.v1.WriteOptions
+	5,  // 32: conclave.v1.DeleteMetadataRequest.write:type_name -> conclave.v1.WriteOptions
+	76, // 33: conclave.v1.Lease.issued_at:type_name -> google.protobuf.Timestamp
+	76, // 34: conclave.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	76, // 35: conclave.v1.Lease.max_expires_at:type_name -> google.protobuf.Timestamp
+	71, // 36: conclave.v1.Lease.data:type_name -> conclave.v1.Lease.DataEntry
+	75, // 37: conclave.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	75, // 38: conclave.v1.Lease.max_ttl:type_name -> google.protobuf.Duration
+	75, // 39: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 40: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
+	72, // 41: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
+	5,  // 42: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	31, // 43: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
+	75, // 44: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	5,  // 45: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	31, // 46: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
+	5,  // 47: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	4,  // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
+	31, // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
+	4,  // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
+	31, // 51: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
+	3,  // 52: conclave.v1.CallPathRequest.verb:type_name -> conclave.v1.Verb
+	73, // 53: conclave.v1.CallPathRequest.parameters:type_name -> conclave.v1.CallPathRequest.ParametersEntry
+	75, // 54: conclave.v1.CallPathRequest.wrap_ttl:type_name -> google.protobuf.Duration
+	4,  // 55: conclave.v1.CallPathRequest.read:type_name -> conclave.v1.ReadOptions
+	74, // 56: conclave.v1.PathAuth.metadata:type_name -> conclave.v1.PathAuth.MetadataEntry
+	75, // 57: conclave.v1.PathAuth.lease_duration:type_name -> google.protobuf.Duration
+	75, // 58: conclave.v1.PathWrapInfo.ttl:type_name -> google.protobuf.Duration
+	76, // 59: conclave.v1.PathWrapInfo.created_at:type_name -> google.protobuf.Timestamp
+	75, // 60: conclave.v1.CallPathResponse.lease_duration:type_name -> google.protobuf.Duration
+	44, // 61: conclave.v1.CallPathResponse.auth:type_name -> conclave.v1.PathAuth
+	45, // 62: conclave.v1.CallPathResponse.wrap_info:type_name -> conclave.v1.PathWrapInfo
+	75, // 63: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	76, // 64: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 65: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
+	57, // 66: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
+	7,  // 67: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 68: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 69: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 70: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
+	42, // 71: conclave.v1.CallPathRequest.ParametersEntry.value:type_name -> conclave.v1.PathParameter
+	10, // 72: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
+	12, // 73: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
+	14, // 74: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
+	16, // 75: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
+	18, // 76: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
+	20, // 77: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
+	22, // 78: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
+	25, // 79: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
+	27, // 80: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
+	29, // 81: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
+	32, // 82: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
+	34, // 83: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
+	36, // 84: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
+	38, // 85: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
+	40, // 86: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
+	43, // 87: conclave.v1.Paths.Call:input_type -> conclave.v1.CallPathRequest
+	47, // 88: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
+	49, // 89: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
+	51, // 90: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
+	53, // 91: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
+	55, // 92: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
+	58, // 93: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
+	60, // 94: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
+	62, // 95: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
+	64, // 96: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
+	11, // 97: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
+	13, // 98: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
+	15, // 99: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
+	17, // 100: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
+	19, // 101: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
+	21, // 102: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
+	23, // 103: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
+	26, // 104: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
+	28, // 105: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
+	30, // 106: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
+	33, // 107: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
+	35, // 108: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
+	37, // 109: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
+	39, // 110: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
+	41, // 111: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
+	46, // 112: conclave.v1.Paths.Call:output_type -> conclave.v1.CallPathResponse
+	48, // 113: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
+	50, // 114: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
+	52, // 115: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
+	54, // 116: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
+	56, // 117: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
+	59, // 118: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
+	61, // 119: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
+	63, // 120: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
+	65, // 121: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
+	97, // [97:122] is the sub-list for method output_type
+	72, // [72:97] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_conclave_v1_conclave_proto_init() }
@@ -4412,10 +5037,10 @@ func file_conclave_v1_conclave_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_v1_conclave_proto_rawDesc), len(file_conclave_v1_conclave_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   64,
+			NumEnums:      4,
+			NumMessages:   71,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_conclave_v1_conclave_proto_goTypes,
 		DependencyIndexes: file_conclave_v1_conclave_proto_depIdxs,

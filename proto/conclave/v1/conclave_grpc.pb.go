@@ -1,6 +1,9 @@
 // The public API of Conclave. Every unsealed node answers every call.
 //
 // Credentials travel in the metadata key "authorization" as "Bearer <token>".
+// Why a client asks may travel in "x-conclave-reason", or in
+// "x-conclave-reason-bin" where it is not ASCII; it is recorded with the request,
+// and a policy can require it.
 // Errors carry an ErrorDetail that says whether the request was done, not done,
 // or of unknown outcome, and what to do next.
 
@@ -720,6 +723,114 @@ var Leases_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _Leases_List_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "conclave/v1/conclave.proto",
+}
+
+const (
+	Paths_Call_FullMethodName = "/conclave.v1.Paths/Call"
+)
+
+// PathsClient is the client API for Paths service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Paths are all requests by verb and path: everything that the HTTP API serves
+// below /v1/ but what concerns one node. A write has no idempotency key here.
+type PathsClient interface {
+	Call(ctx context.Context, in *CallPathRequest, opts ...grpc.CallOption) (*CallPathResponse, error)
+}
+
+type pathsClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewPathsClient(cc grpc.ClientConnInterface) PathsClient {
+	return &pathsClient{cc}
+}
+
+func (c *pathsClient) Call(ctx context.Context, in *CallPathRequest, opts ...grpc.CallOption) (*CallPathResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallPathResponse)
+	err := c.cc.Invoke(ctx, Paths_Call_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PathsServer is the server API for Paths service.
+// All implementations must embed UnimplementedPathsServer
+// for forward compatibility.
+//
+// Paths are all requests by verb and path: everything that the HTTP API serves
+// below /v1/ but what concerns one node. A write has no idempotency key here.
+type PathsServer interface {
+	Call(context.Context, *CallPathRequest) (*CallPathResponse, error)
+	mustEmbedUnimplementedPathsServer()
+}
+
+// UnimplementedPathsServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedPathsServer struct{}
+
+func (UnimplementedPathsServer) Call(context.Context, *CallPathRequest) (*CallPathResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
+}
+func (UnimplementedPathsServer) mustEmbedUnimplementedPathsServer() {}
+func (UnimplementedPathsServer) testEmbeddedByValue()               {}
+
+// UnsafePathsServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to PathsServer will
+// result in compilation errors.
+type UnsafePathsServer interface {
+	mustEmbedUnimplementedPathsServer()
+}
+
+func RegisterPathsServer(s grpc.ServiceRegistrar, srv PathsServer) {
+	// If the following call panics, it indicates UnimplementedPathsServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Paths_ServiceDesc, srv)
+}
+
+func _Paths_Call_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallPathRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PathsServer).Call(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Paths_Call_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PathsServer).Call(ctx, req.(*CallPathRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Paths_ServiceDesc is the grpc.ServiceDesc for Paths service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Paths_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "conclave.v1.Paths",
+	HandlerType: (*PathsServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Call",
+			Handler:    _Paths_Call_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
