@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -344,5 +345,21 @@ path "sys/leases/revoke-prefix/*" { capabilities = ["deny"] }`)
 		if _, err := o.do(o.root, engine.VerbWrite, "sys/policies/acl/"+name, `{"policy": "path \"a\" { capabilities = [\"read\"] }"}`); err == nil {
 			t.Errorf("a policy was written under the name %q", name)
 		}
+	}
+}
+
+// A reason that the log would not show as it was sent is refused.
+func TestReasonsAreOneLine(t *testing.T) {
+	o := newOffice(t)
+	c := o.root
+	for _, c.Reason = range []string{"TICKET-123 (restore)", "größer", strings.Repeat("x", 512)} {
+		o.must(c, engine.VerbRead, "sys/mounts", "")
+		if e := o.log.last(); e.Reason != c.Reason {
+			t.Errorf("recorded %q for %q", e.Reason, c.Reason)
+		}
+	}
+	for _, c.Reason = range []string{"two\nlines", "\x00", "\xff", "bell\u0085", strings.Repeat("x", 513)} {
+		_, err := o.do(c, engine.VerbRead, "sys/mounts", "")
+		wants(t, err, conclavev1.Reason_REASON_INVALID)
 	}
 }

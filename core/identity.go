@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/fsm"
@@ -20,6 +22,22 @@ type Caller struct {
 	Token   redact.Bytes // empty: none was sent
 	Address netip.Addr   // zero: unknown
 	Reason  string       // why, in the caller's own words
+}
+
+// maxReason bounds a reason, in bytes: as much as the audit log keeps.
+const maxReason = 512
+
+// checkReason refuses a reason that the audit log would not show as it was sent: a
+// policy may have judged by what is then cut off.
+func (c Caller) checkReason() error {
+	switch {
+	case len(c.Reason) > maxReason:
+		return refuse(conclavev1.Reason_REASON_INVALID, fmt.Sprintf("the reason of %d bytes is longer than %d", len(c.Reason), maxReason),
+			"shorten it, or name a ticket that says more")
+	case !utf8.ValidString(c.Reason), strings.ContainsFunc(c.Reason, unicode.IsControl):
+		return refuse(conclavev1.Reason_REASON_INVALID, "the reason is not valid UTF-8, or has a control character", "give it as one line of text")
+	}
+	return nil
 }
 
 // identity is who a caller turned out to be.

@@ -130,6 +130,9 @@ func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 }
 
 func (p *Pipeline) carryOut(ctx context.Context, keys *keys, r *request, a *account) (any, error) {
+	if err := r.caller.checkReason(); err != nil {
+		return nil, err
+	}
 	if r.writes {
 		return p.write(ctx, keys, r, a, 0)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -242,6 +243,7 @@ func (d *devCluster) environment() []string {
 		"VAULT_ADDR=https://" + d.nodes[0].ports.http(),
 		"VAULT_CACERT=" + d.nodes[0].caFile(),
 		"CONCLAVE_TOKEN=" + d.home.state.RootToken,
+		"CONCLAVE_HOME=" + filepath.Join(d.home.dir, "home"), // a login in here is not the user's own
 		"VAULT_TOKEN=" + d.home.state.RootToken,
 	}
 }

@@ -126,8 +126,7 @@ func TestReplyIsSpelled(t *testing.T) {
 	}
 }
 
-// A reason that the audit log would not show as it was sent is refused, whatever
-// the call; what passes reaches core.
+// A reason reaches core as it was sent, ASCII or not.
 func TestReasons(t *testing.T) {
 	var got string
 	_, conn := serve(t, Options{Node: fakeNode{status: func(ctx context.Context) (*conclavev1.GetStatusResponse, error) {
@@ -135,15 +134,9 @@ func TestReasons(t *testing.T) {
 		return &conclavev1.GetStatusResponse{}, nil
 	}}})
 	c := conclavev1.NewStatusClient(conn)
-	for _, good := range []struct{ key, reason string }{{reasonKey, "TICKET-123 (restore)"}, {reasonBinaryKey, "größer"}, {reasonKey, strings.Repeat("x", maxReason)}} {
+	for _, good := range []struct{ key, reason string }{{reasonKey, "TICKET-123 (restore)"}, {reasonBinaryKey, "größer"}, {reasonBinaryKey, "two\nlines"}} {
 		if _, err := c.Get(metadata.AppendToOutgoingContext(t.Context(), good.key, good.reason), &conclavev1.GetStatusRequest{}); err != nil || got != good.reason {
 			t.Errorf("%s: got %q, %v", good.reason, got, err)
-		}
-	}
-	for _, bad := range []string{"two\nlines", "\x00", "\xff", "bell\u0085", strings.Repeat("x", maxReason+1)} {
-		_, err := c.Get(metadata.AppendToOutgoingContext(t.Context(), reasonBinaryKey, bad), &conclavev1.GetStatusRequest{})
-		if gstatus.Code(err) != codes.InvalidArgument {
-			t.Errorf("%.20q: got %v, want a refusal", bad, err)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func New(o Options) *Server {
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.ChainUnaryInterceptor(guardCall(o.Logger), limitCalls(int64(o.MaxInFlight)), checkReason),
+		grpc.ChainUnaryInterceptor(guardCall(o.Logger), limitCalls(int64(o.MaxInFlight))),
 	)
 	s := &Server{grpc: g, health: health.NewServer()}
 	conclavev1.RegisterSecretsServer(g, secrets{node: o.Node})
