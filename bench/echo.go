@@ -54,31 +54,41 @@ func serveEcho() error {
 	return s.Serve(l)
 }
 
-// echoCeiling measures unary calls to the other process.
-func echoCeiling(ctx context.Context, s settings, r *report) (err error) {
+// startSelf starts this program as another process, which prints one line when it
+// is ready and ends with its standard input.
+func startSelf(ctx context.Context, argument string) (line string, stop func() error, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-echo-server")
+	cmd := exec.CommandContext(ctx, self, argument)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		return err
+		return "", nil, err
 	}
-	defer func() { err = errors.Join(err, stdin.Close(), cmd.Wait()) }()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	stop = func() error { return errors.Join(stdin.Close(), cmd.Wait()) }
+	if line, err = bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		return "", nil, errors.Join(err, stop())
+	}
+	return strings.TrimSpace(line), stop, nil
+}
+
+// echoCeiling measures unary calls to the other process.
+func echoCeiling(ctx context.Context, s settings, r *report) (err error) {
+	line, stop, err := startSelf(ctx, "-echo-server")
 	if err != nil {
 		return err
 	}
-	address, encoded, _ := strings.Cut(strings.TrimSpace(line), " ")
+	defer func() { err = errors.Join(err, stop()) }()
+	address, encoded, _ := strings.Cut(line, " ")
 	der, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
 		return err

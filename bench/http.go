@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -299,29 +298,12 @@ func (t *tenant) size() (total int64, err error) {
 
 // httpCeiling measures a server that answers constants, with the same load.
 func httpCeiling(ctx context.Context, s settings, r *report) (err error) {
-	self, err := os.Executable()
+	address, stop, err := startSelf(ctx, "-constant-server")
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, "-constant-server")
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stdin.Close(), cmd.Wait()) }()
-	address, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	all, err := dialAll(ctx, []string{strings.TrimSpace(address)}, httpClients)
+	defer func() { err = errors.Join(err, stop()) }()
+	all, err := dialAll(ctx, []string{address}, httpClients)
 	if err != nil {
 		return err
 	}
