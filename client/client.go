@@ -50,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 
 func assemble(cfg Config, p *pool, s *session) *Client {
 	c := &Client{config: cfg, pool: p, session: s}
-	c.Secrets, c.Leases, c.Paths, c.Operator = Secrets{c}, Leases{c}, Paths{c}, Operator{c}
+	c.Secrets, c.Leases, c.Paths, c.Operator = Secrets{c: c}, Leases{c}, Paths{c}, Operator{c}
 	return c
 }
 

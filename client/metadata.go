@@ -38,7 +38,7 @@ type MetadataChange struct {
 
 // GetMetadata reads the metadata of a secret.
 func (s Secrets) GetMetadata(ctx context.Context, path string, want Consistency) (Metadata, error) {
-	request := &conclavev1.GetMetadataRequest{Path: path, Read: s.c.readOptions(want)}
+	request := &conclavev1.GetMetadataRequest{Mount: s.mount, Path: path, Read: s.c.readOptions(want)}
 	got, err := invoke(ctx, s.c, call{activity: activity("getting metadata of secret", path), effect: reads}, request,
 		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.GetMetadataRequest) (*conclavev1.GetMetadataResponse, error) {
 			return conclavev1.NewSecretsClient(conn).GetMetadata(ctx, r)
@@ -57,6 +57,7 @@ func (s Secrets) PutMetadata(ctx context.Context, path string, change MetadataCh
 		return 0, err
 	}
 	request := &conclavev1.PutMetadataRequest{
+		Mount:             s.mount,
 		Path:              path,
 		MaxVersions:       change.MaxVersions,
 		CasRequired:       change.CASRequired,
@@ -79,7 +80,7 @@ func (s Secrets) DeleteMetadata(ctx context.Context, path string, o WriteOptions
 	if err != nil {
 		return 0, err
 	}
-	request := &conclavev1.DeleteMetadataRequest{Path: path, Write: write}
+	request := &conclavev1.DeleteMetadataRequest{Mount: s.mount, Path: path, Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {
 		return conclavev1.NewSecretsClient(conn).DeleteMetadata(ctx, r)
 	})

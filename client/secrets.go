@@ -10,7 +10,14 @@ import (
 )
 
 // Secrets are the calls on secrets and their versions.
-type Secrets struct{ c *Client }
+type Secrets struct {
+	c     *Client
+	mount string
+}
+
+// At returns the calls on the secrets of another kv mount, version 2. "" is the
+// mount secret/, which Client.Secrets is for.
+func (s Secrets) At(mount string) Secrets { return Secrets{s.c, mount} }
 
 // A Version describes one version of a secret.
 type Version struct {
@@ -62,7 +69,7 @@ func (s Secrets) Put(ctx context.Context, path string, data Data, o PutOptions) 
 	if err != nil {
 		return Written{}, err
 	}
-	request := &conclavev1.PutSecretRequest{Path: path, Data: data.proto(), Cas: o.CAS, Ttl: optionalDuration(o.TTL), Write: write}
+	request := &conclavev1.PutSecretRequest{Mount: s.mount, Path: path, Data: data.proto(), Cas: o.CAS, Ttl: optionalDuration(o.TTL), Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
 		return conclavev1.NewSecretsClient(conn).Put(ctx, r)
 	})
@@ -74,7 +81,7 @@ func (s Secrets) Put(ctx context.Context, path string, data Data, o PutOptions) 
 
 // Get reads a version. The Secret belongs to the caller.
 func (s Secrets) Get(ctx context.Context, path string, o GetOptions) (Secret, error) {
-	request := &conclavev1.GetSecretRequest{Path: path, Version: o.Version, Read: s.c.readOptions(o.Consistency)}
+	request := &conclavev1.GetSecretRequest{Mount: s.mount, Path: path, Version: o.Version, Read: s.c.readOptions(o.Consistency)}
 	got, err := invoke(ctx, s.c, call{activity: activity("getting secret", path), effect: reads}, request,
 		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.GetSecretRequest) (*conclavev1.GetSecretResponse, error) {
 			return conclavev1.NewSecretsClient(conn).Get(ctx, r)
@@ -109,7 +116,7 @@ type Page struct {
 
 // List reads the names in a directory; "" is the root.
 func (s Secrets) List(ctx context.Context, directory string, o ListOptions) (Page, error) {
-	request := &conclavev1.ListSecretsRequest{Path: directory, After: o.After, Limit: uint32(max(0, o.Limit)), Read: s.c.readOptions(o.Consistency)}
+	request := &conclavev1.ListSecretsRequest{Mount: s.mount, Path: directory, After: o.After, Limit: uint32(max(0, o.Limit)), Read: s.c.readOptions(o.Consistency)}
 	got, err := invoke(ctx, s.c, call{activity: activity("listing secrets in", directory), effect: reads}, request,
 		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
 			return conclavev1.NewSecretsClient(conn).List(ctx, r)
@@ -127,7 +134,7 @@ func (s Secrets) Delete(ctx context.Context, path string, versions []uint64, o W
 	if err != nil {
 		return 0, err
 	}
-	request := &conclavev1.DeleteSecretRequest{Path: path, Versions: versions, Write: write}
+	request := &conclavev1.DeleteSecretRequest{Mount: s.mount, Path: path, Versions: versions, Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
 		return conclavev1.NewSecretsClient(conn).Delete(ctx, r)
 	})
@@ -140,7 +147,7 @@ func (s Secrets) Undelete(ctx context.Context, path string, versions []uint64, o
 	if err != nil {
 		return 0, err
 	}
-	request := &conclavev1.UndeleteSecretRequest{Path: path, Versions: versions, Write: write}
+	request := &conclavev1.UndeleteSecretRequest{Mount: s.mount, Path: path, Versions: versions, Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
 		return conclavev1.NewSecretsClient(conn).Undelete(ctx, r)
 	})
@@ -153,7 +160,7 @@ func (s Secrets) Destroy(ctx context.Context, path string, versions []uint64, o 
 	if err != nil {
 		return 0, err
 	}
-	request := &conclavev1.DestroySecretRequest{Path: path, Versions: versions, Write: write}
+	request := &conclavev1.DestroySecretRequest{Mount: s.mount, Path: path, Versions: versions, Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
 		return conclavev1.NewSecretsClient(conn).Destroy(ctx, r)
 	})
@@ -166,7 +173,7 @@ func (s Secrets) Rollback(ctx context.Context, path string, version uint64, o Pu
 	if err != nil {
 		return Written{}, err
 	}
-	request := &conclavev1.RollbackSecretRequest{Path: path, Version: version, Cas: o.CAS, Write: write}
+	request := &conclavev1.RollbackSecretRequest{Mount: s.mount, Path: path, Version: version, Cas: o.CAS, Write: write}
 	got, err := invoke(ctx, s.c, k, request, func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
 		return conclavev1.NewSecretsClient(conn).Rollback(ctx, r)
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/engine/kv"
 	"github.com/conclave-secrets/conclave/internal/redact"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
@@ -410,4 +411,31 @@ func TestBadLoginsAreBadRequests(t *testing.T) {
 	o.must(o.root, write, "sys/auth/door", `{"type": "door"}`)
 	_, err := o.do(core.Caller{}, write, "auth/door/login/ann", `{"uses": "many"}`)
 	wants(t, err, conclavev1.Reason_REASON_INVALID)
+}
+
+// The typed methods of secrets work on each kv mount with versions, and on no other.
+func TestTypedSecretsOfMounts(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, write, "sys/mounts/team/a", `{"type": "kv", "options": {"version": "2"}}`)
+	o.must(o.root, write, "sys/mounts/old", `{"type": "kv"}`)
+	engine := &kv.Engine{}
+	put := func(mount string) error {
+		_, err := core.Call(t.Context(), o.pipeline, o.root, mount, engine.Put(), &conclavev1.PutSecretRequest{Path: "x",
+			Data: map[string]*conclavev1.Field{"k": {Kind: &conclavev1.Field_Text{Text: mount}}}})
+		return err
+	}
+	for _, mount := range []string{"secret/", "team/a/"} {
+		if err := put(mount); err != nil {
+			t.Errorf("%s: %v", mount, err)
+		}
+		if got := data(t, o.must(o.root, read, mount+"data/x", ""))["data"].(map[string]any); got["k"] != mount {
+			t.Errorf("%s holds %v", mount, got)
+		}
+	}
+	for _, mount := range []string{"old/", "cubbyhole/", "sys/", "auth/token/"} {
+		wants(t, put(mount), conclavev1.Reason_REASON_INVALID)
+	}
+	for _, mount := range []string{"nosuch/", "team/", "team/a/b/"} {
+		wants(t, put(mount), conclavev1.Reason_REASON_NOT_FOUND)
+	}
 }

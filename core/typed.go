@@ -17,6 +17,7 @@ type method[Req, Resp proto.Message] struct {
 	writes     bool
 	open       bool   // needs no token: the method checks a credential of its own
 	mount      string // path of the mount that the transaction shows; "": none
+	serves     func(engine.Mount) error
 	path       func(Req) string
 	lane       func(Req) string             // nil: the path; "" contends with nobody
 	creates    func(*tx, Req) (bool, error) // nil: never
@@ -28,7 +29,7 @@ type method[Req, Resp proto.Message] struct {
 func Call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, mount string, m engine.Method[Req, Resp], req Req) (Resp, error) {
 	capability, _ := policy.ParseCapability(string(m.Capability))
 	typed := method[Req, Resp]{
-		name: m.Name, capability: capability, writes: m.Writes, mount: mount,
+		name: m.Name, capability: capability, writes: m.Writes, mount: mount, serves: m.Serves,
 		path:   func(r Req) string { return mount + m.Path(r) },
 		handle: func(t *tx, r Req) (Resp, error) { return m.Handle(t, r) },
 		finish: m.Finish,
@@ -61,7 +62,14 @@ func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m
 					out.missed = ErrNoMount
 					return out, nil
 				}
+				if m.serves != nil {
+					if out.missed = m.serves(mounted.Mount); out.missed != nil {
+						return out, nil
+					}
+				}
 				t.on(mounted.ID)
+				out.mount = mounted
+				t.account.mounted(mounted)
 			}
 			if m.creates != nil {
 				out.creates = func() (bool, error) { return m.creates(t, req) }

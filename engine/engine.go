@@ -120,6 +120,9 @@ type Method[Req, Resp proto.Message] struct {
 	// Creates tells whether a write makes what is not there yet, which needs the
 	// capability create and not update. Nil: it never does.
 	Creates func(Tx, Req) (bool, error)
+	// Serves refuses mounts that the method is not for, with an InvalidError. Nil: it
+	// is for whatever mount it is asked about.
+	Serves func(Mount) error
 	// Handle answers within the transaction. It may run several times.
 	Handle func(Tx, Req) (Resp, error)
 	// Finish puts what only the commit tells into the answer.

@@ -33,6 +33,7 @@ type invocation struct {
 	format      string
 	timeout     time.Duration
 	consistency string
+	mount       string // of the kv commands
 }
 
 func (inv *invocation) addGlobalFlags(root *cobra.Command) {
@@ -156,6 +157,7 @@ func (inv *invocation) connectWith(addresses []string, token client.Token) (*cli
 	if err != nil {
 		return nil, &failure{exitUsage, err, "Check --address, --cacert, --token-file and --reason (CONCLAVE_ADDR, CONCLAVE_CACERT, CONCLAVE_TOKEN and CONCLAVE_REASON)."}
 	}
+	c.Secrets = c.Secrets.At(inv.mount)
 	return c, nil
 }
 

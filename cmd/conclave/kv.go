@@ -21,6 +21,7 @@ func kvCommand(inv *invocation) *cobra.Command {
 		kvDelete(inv), kvUndelete(inv), kvDestroy(inv), kvRollback(inv),
 		kvMetadata(inv),
 	)
+	cmd.PersistentFlags().StringVar(&inv.mount, "mount", "secret", "`PATH` of the kv mount, of version 2")
 	completeNames(cmd, inv.offering(secretNames))
 	return cmd
 }
@@ -34,7 +35,8 @@ func kvPut(inv *invocation) *cobra.Command {
 		Long:  "Write a new version of a secret. It replaces all the fields.\n\n" + fieldsHelp,
 		Example: `  conclave kv put app/db user=app password=@password.txt
   pwgen 30 1 | conclave kv put app/db password=-
-  conclave kv put app/db --cas 3 user=app retries:=5`,
+  conclave kv put app/db --cas 3 user=app retries:=5
+  conclave kv put --mount team-a app/db user=app`,
 		Args: atLeast("PATH", "FIELD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			data, err := parseFields(args[1:], inv.in)

@@ -46,3 +46,11 @@ type v2 struct{ *Engine }
 func (k v2) routes() []engine.Route {
 	return slices.Concat(k.configRoutes(), k.dataRoutes(), k.versionRoutes(), k.metadataRoutes(), k.listRoutes(), k.subkeyRoutes(), strayRoutes())
 }
+
+// serves refuses mounts whose secrets have no versions for the typed methods.
+func serves(m engine.Mount) error {
+	if m.Type != "kv" || m.Options["version"] != "2" {
+		return &engine.InvalidError{Why: "this mount is not of the type kv, version 2: use read, write, list and delete with the whole path"}
+	}
+	return nil
+}

@@ -8,6 +8,7 @@ import (
 // Get reads one version, by default the current one.
 func (e *Engine) Get() engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse] {
 	return engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Get_FullMethodName, Capability: engine.CapabilityRead,
 		Path:   below("data/", (*conclavev1.GetSecretRequest).GetPath),
 		Handle: e.get,
@@ -40,6 +41,7 @@ func (e *Engine) get(tx engine.Tx, r *conclavev1.GetSecretRequest) (*conclavev1.
 // List lists a directory.
 func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse] {
 	return engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_List_FullMethodName, Capability: engine.CapabilityList,
 		Path: below("metadata/", (*conclavev1.ListSecretsRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
@@ -60,6 +62,7 @@ func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev
 // GetMetadata describes a secret and its versions, without their data.
 func (e *Engine) GetMetadata() engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse] {
 	return engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_GetMetadata_FullMethodName, Capability: engine.CapabilityRead,
 		Path:   below("metadata/", (*conclavev1.GetMetadataRequest).GetPath),
 		Handle: e.getMetadata,

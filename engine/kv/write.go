@@ -23,6 +23,7 @@ func creates[Req any](e *Engine, path func(Req) string) func(engine.Tx, Req) (bo
 // Put writes a new version.
 func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse] {
 	return engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Put_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path:    below("data/", (*conclavev1.PutSecretRequest).GetPath),
 		Creates: creates(e, (*conclavev1.PutSecretRequest).GetPath),
@@ -56,6 +57,7 @@ func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.P
 // Rollback makes the data of an earlier version the newest.
 func (e *Engine) Rollback() engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse] {
 	return engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Rollback_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("data/", (*conclavev1.RollbackSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
@@ -83,6 +85,7 @@ func (e *Engine) Rollback() engine.Method[*conclavev1.RollbackSecretRequest, *co
 // Delete hides versions, by default the current one.
 func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse] {
 	return engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Delete_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
 		Path: below("data/", (*conclavev1.DeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
@@ -95,6 +98,7 @@ func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *concla
 // Undelete brings deleted versions back.
 func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse] {
 	return engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Undelete_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("undelete/", (*conclavev1.UndeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
@@ -110,6 +114,7 @@ func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *co
 // Destroy removes the data of versions for good.
 func (e *Engine) Destroy() engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse] {
 	return engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_Destroy_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("destroy/", (*conclavev1.DestroySecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
@@ -125,6 +130,7 @@ func (e *Engine) Destroy() engine.Method[*conclavev1.DestroySecretRequest, *conc
 // PutMetadata changes the settings of a secret; it may come before the first version.
 func (e *Engine) PutMetadata() engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse] {
 	return engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_PutMetadata_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path:    below("metadata/", (*conclavev1.PutMetadataRequest).GetPath),
 		Creates: creates(e, (*conclavev1.PutMetadataRequest).GetPath),
@@ -153,6 +159,7 @@ func (e *Engine) putMetadata(tx engine.Tx, r *conclavev1.PutMetadataRequest) err
 // DeleteMetadata removes a secret with all its versions and settings.
 func (e *Engine) DeleteMetadata() engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse] {
 	return engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse]{
+		Serves: serves,
 		Name: conclavev1.Secrets_DeleteMetadata_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
 		Path: below("metadata/", (*conclavev1.DeleteMetadataRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {

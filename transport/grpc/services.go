@@ -3,6 +3,7 @@ package grpc
 import (
 	"context"
 	"crypto/x509"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -39,8 +40,22 @@ type Rooms struct {
 	Admission *core.Admission
 }
 
-// secretsMount is the path of the mount that the Secrets service shows.
+// secretsMount is the path of the mount that the Secrets service shows, unless a
+// request names another.
 const secretsMount = "secret/"
+
+// mountOf is the path of the mount that a request is about.
+func mountOf(r any) (string, error) {
+	named, ok := r.(interface{ GetMount() string })
+	if !ok || named.GetMount() == "" {
+		return secretsMount, nil
+	}
+	p, err := engine.ParsePath(strings.TrimSuffix(named.GetMount(), "/"), 0)
+	if err != nil {
+		return "", invalid("write it as conclave secrets list shows it", "the mount: %v", err)
+	}
+	return p.String() + "/", nil
+}
 
 type secrets struct {
 	conclavev1.UnimplementedSecretsServer
@@ -54,7 +69,12 @@ func secret[Req, Resp proto.Message](ctx context.Context, n Node, method func(*k
 		var none Resp
 		return none, err
 	}
-	return core.Call(ctx, rooms.Pipeline, caller(ctx), secretsMount, method(rooms.Secrets), r)
+	mount, err := mountOf(r)
+	if err != nil {
+		var none Resp
+		return none, err
+	}
+	return core.Call(ctx, rooms.Pipeline, caller(ctx), mount, method(rooms.Secrets), r)
 }
 
 func (s secrets) Put(ctx context.Context, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {

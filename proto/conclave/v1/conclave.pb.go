@@ -790,6 +790,7 @@ type PutSecretRequest struct {
 	// The version expires after this time. Absent: the secret's own setting.
 	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Write         *WriteOptions        `protobuf:"bytes,5,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string               `protobuf:"bytes,6,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -859,6 +860,13 @@ func (x *PutSecretRequest) GetWrite() *WriteOptions {
 	return nil
 }
 
+func (x *PutSecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type PutSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       *VersionInfo           `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -916,6 +924,7 @@ type GetSecretRequest struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: the current one
 	Read          *ReadOptions           `protobuf:"bytes,3,opt,name=read,proto3" json:"read,omitempty"`
+	Mount         string                 `protobuf:"bytes,4,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -969,6 +978,13 @@ func (x *GetSecretRequest) GetRead() *ReadOptions {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *GetSecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
 }
 
 type GetSecretResponse struct {
@@ -1029,6 +1045,7 @@ type ListSecretsRequest struct {
 	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`  // a name from the last page
 	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 1000; at most 1000
 	Read          *ReadOptions           `protobuf:"bytes,4,opt,name=read,proto3" json:"read,omitempty"`
+	Mount         string                 `protobuf:"bytes,5,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1089,6 +1106,13 @@ func (x *ListSecretsRequest) GetRead() *ReadOptions {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *ListSecretsRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
 }
 
 type ListSecretsResponse struct {
@@ -1156,6 +1180,7 @@ type DeleteSecretRequest struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Versions      []uint64               `protobuf:"varint,2,rep,packed,name=versions,proto3" json:"versions,omitempty"` // none: the current one
 	Write         *WriteOptions          `protobuf:"bytes,3,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string                 `protobuf:"bytes,4,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1211,6 +1236,13 @@ func (x *DeleteSecretRequest) GetWrite() *WriteOptions {
 	return nil
 }
 
+func (x *DeleteSecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type DeleteSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1260,6 +1292,7 @@ type UndeleteSecretRequest struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Versions      []uint64               `protobuf:"varint,2,rep,packed,name=versions,proto3" json:"versions,omitempty"`
 	Write         *WriteOptions          `protobuf:"bytes,3,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string                 `protobuf:"bytes,4,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1315,6 +1348,13 @@ func (x *UndeleteSecretRequest) GetWrite() *WriteOptions {
 	return nil
 }
 
+func (x *UndeleteSecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type UndeleteSecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1364,6 +1404,7 @@ type DestroySecretRequest struct {
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Versions      []uint64               `protobuf:"varint,2,rep,packed,name=versions,proto3" json:"versions,omitempty"`
 	Write         *WriteOptions          `protobuf:"bytes,3,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string                 `protobuf:"bytes,4,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1419,6 +1460,13 @@ func (x *DestroySecretRequest) GetWrite() *WriteOptions {
 	return nil
 }
 
+func (x *DestroySecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type DestroySecretResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1469,6 +1517,7 @@ type RollbackSecretRequest struct {
 	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // its data becomes a new version
 	Cas           *uint64                `protobuf:"varint,3,opt,name=cas,proto3,oneof" json:"cas,omitempty"`
 	Write         *WriteOptions          `protobuf:"bytes,4,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string                 `protobuf:"bytes,5,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,6 +1578,13 @@ func (x *RollbackSecretRequest) GetWrite() *WriteOptions {
 		return x.Write
 	}
 	return nil
+}
+
+func (x *RollbackSecretRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
 }
 
 type RollbackSecretResponse struct {
@@ -1703,6 +1759,7 @@ type GetMetadataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Read          *ReadOptions           `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
+	Mount         string                 `protobuf:"bytes,3,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1749,6 +1806,13 @@ func (x *GetMetadataRequest) GetRead() *ReadOptions {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *GetMetadataRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
 }
 
 type GetMetadataResponse struct {
@@ -1812,6 +1876,7 @@ type PutMetadataRequest struct {
 	CustomMetadata     map[string]string      `protobuf:"bytes,5,rep,name=custom_metadata,json=customMetadata,proto3" json:"custom_metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // replaces what was there when set_custom_metadata
 	SetCustomMetadata  bool                   `protobuf:"varint,6,opt,name=set_custom_metadata,json=setCustomMetadata,proto3" json:"set_custom_metadata,omitempty"`
 	Write              *WriteOptions          `protobuf:"bytes,7,opt,name=write,proto3" json:"write,omitempty"`
+	Mount              string                 `protobuf:"bytes,8,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -1895,6 +1960,13 @@ func (x *PutMetadataRequest) GetWrite() *WriteOptions {
 	return nil
 }
 
+func (x *PutMetadataRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
 type PutMetadataResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1943,6 +2015,7 @@ type DeleteMetadataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // the secret goes with all its versions
 	Write         *WriteOptions          `protobuf:"bytes,2,opt,name=write,proto3" json:"write,omitempty"`
+	Mount         string                 `protobuf:"bytes,3,opt,name=mount,proto3" json:"mount,omitempty"` // path of a kv mount, version 2; "": secret/
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1989,6 +2062,13 @@ func (x *DeleteMetadataRequest) GetWrite() *WriteOptions {
 		return x.Write
 	}
 	return nil
+}
+
+func (x *DeleteMetadataRequest) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
 }
 
 type DeleteMetadataResponse struct {
@@ -4410,59 +4490,66 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\x1aA\n" +
 	"\x13CustomMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x02\n" +
 	"\x10PutSecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12;\n" +
 	"\x04data\x18\x02 \x03(\v2'.conclave.v1.PutSecretRequest.DataEntryR\x04data\x12\x15\n" +
 	"\x03cas\x18\x03 \x01(\x04H\x00R\x03cas\x88\x01\x01\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12/\n" +
-	"\x05write\x18\x05 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x1aK\n" +
+	"\x05write\x18\x05 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x06 \x01(\tR\x05mount\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01B\x06\n" +
 	"\x04_cas\"]\n" +
 	"\x11PutSecretResponse\x122\n" +
 	"\aversion\x18\x01 \x01(\v2\x18.conclave.v1.VersionInfoR\aversion\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"n\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x84\x01\n" +
 	"\x10GetSecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12,\n" +
-	"\x04read\x18\x03 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"V\n" +
+	"\x04read\x18\x03 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\x12\x14\n" +
+	"\x05mount\x18\x04 \x01(\tR\x05mount\"V\n" +
 	"\x11GetSecretResponse\x12+\n" +
 	"\x06secret\x18\x01 \x01(\v2\x13.conclave.v1.SecretR\x06secret\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\x82\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\x98\x01\n" +
 	"\x12ListSecretsRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12,\n" +
-	"\x04read\x18\x04 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"U\n" +
+	"\x04read\x18\x04 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\x12\x14\n" +
+	"\x05mount\x18\x05 \x01(\tR\x05mount\"U\n" +
 	"\x13ListSecretsResponse\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"v\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"\x8c\x01\n" +
 	"\x13DeleteSecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
 	"\bversions\x18\x02 \x03(\x04R\bversions\x12/\n" +
-	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\",\n" +
+	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x04 \x01(\tR\x05mount\",\n" +
 	"\x14DeleteSecretResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"x\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x8e\x01\n" +
 	"\x15UndeleteSecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
 	"\bversions\x18\x02 \x03(\x04R\bversions\x12/\n" +
-	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\".\n" +
+	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x04 \x01(\tR\x05mount\".\n" +
 	"\x16UndeleteSecretResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"w\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x8d\x01\n" +
 	"\x14DestroySecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1a\n" +
 	"\bversions\x18\x02 \x03(\x04R\bversions\x12/\n" +
-	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\"-\n" +
+	"\x05write\x18\x03 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x04 \x01(\tR\x05mount\"-\n" +
 	"\x15DestroySecretResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\x95\x01\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\xab\x01\n" +
 	"\x15RollbackSecretRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x15\n" +
 	"\x03cas\x18\x03 \x01(\x04H\x00R\x03cas\x88\x01\x01\x12/\n" +
-	"\x05write\x18\x04 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05writeB\x06\n" +
+	"\x05write\x18\x04 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x05 \x01(\tR\x05mountB\x06\n" +
 	"\x04_cas\"b\n" +
 	"\x16RollbackSecretResponse\x122\n" +
 	"\aversion\x18\x01 \x01(\v2\x18.conclave.v1.VersionInfoR\aversion\x12\x14\n" +
@@ -4483,13 +4570,14 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	" \x03(\v2\x18.conclave.v1.VersionInfoR\bversions\x1aA\n" +
 	"\x13CustomMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"V\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
 	"\x12GetMetadataRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12,\n" +
-	"\x04read\x18\x02 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"d\n" +
+	"\x04read\x18\x02 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\tR\x05mount\"d\n" +
 	"\x13GetMetadataResponse\x127\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x1b.conclave.v1.SecretMetadataR\bmetadata\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\xe9\x03\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xff\x03\n" +
 	"\x12PutMetadataRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12&\n" +
 	"\fmax_versions\x18\x02 \x01(\x04H\x00R\vmaxVersions\x88\x01\x01\x12&\n" +
@@ -4497,17 +4585,19 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x14delete_version_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x12deleteVersionAfter\x12\\\n" +
 	"\x0fcustom_metadata\x18\x05 \x03(\v23.conclave.v1.PutMetadataRequest.CustomMetadataEntryR\x0ecustomMetadata\x12.\n" +
 	"\x13set_custom_metadata\x18\x06 \x01(\bR\x11setCustomMetadata\x12/\n" +
-	"\x05write\x18\a \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x1aA\n" +
+	"\x05write\x18\a \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\b \x01(\tR\x05mount\x1aA\n" +
 	"\x13CustomMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
 	"\r_max_versionsB\x0f\n" +
 	"\r_cas_required\"+\n" +
 	"\x13PutMetadataResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"\\\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"r\n" +
 	"\x15DeleteMetadataRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12/\n" +
-	"\x05write\x18\x02 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\".\n" +
+	"\x05write\x18\x02 \x01(\v2\x19.conclave.v1.WriteOptionsR\x05write\x12\x14\n" +
+	"\x05mount\x18\x03 \x01(\tR\x05mount\".\n" +
 	"\x16DeleteMetadataResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\xf9\x03\n" +
 	"\x05Lease\x12\x0e\n" +
