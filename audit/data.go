@@ -22,12 +22,15 @@ const (
 var errMalformed = errors.New("data is not JSON")
 
 // appendData appends name and the data as JSON, every value hashed, or nothing if
-// there is no data.
-func appendData(dst []byte, name string, d *Data, h Hasher) []byte {
+// there is no data. path is what the record shows as the request's.
+func appendData(dst []byte, name, path string, d *Data, h Hasher) []byte {
 	if d.empty() {
 		return dst
 	}
 	dst = append(dst, name...)
+	if d.Message != nil {
+		return appendMessage(dst, path, d, h)
+	}
 	w := walker{src: d.JSON, dst: dst, start: len(dst), hash: h, clear: d.Clear}
 	if err := w.data(d.Fields); err != nil {
 		// Half of a document may reveal where it broke, and is no use: one hash says
@@ -38,15 +41,18 @@ func appendData(dst []byte, name string, d *Data, h Hasher) []byte {
 	return w.dst
 }
 
-// walker reads JSON once, without building values, and writes the same structure
-// with hashes in it.
+// walker reads JSON or a message once, without building values, and writes the same
+// structure with hashes in it.
 type walker struct {
+	path    string // of the request
 	src     []byte
 	pos     int
 	dst     []byte
 	start   int
 	hash    Hasher
 	clear   []string
+	omit    []string
+	open    bool // the field of the message that the walker is in is exempt
 	scratch []byte
 }
 

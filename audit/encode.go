@@ -25,8 +25,8 @@ func (e *Entry) body(dst []byte, node string, now time.Time, h Hasher) []byte {
 	start := len(dst)
 	dst = e.envelope(dst, node, now, h)
 	bare := len(dst)
-	dst = appendData(dst, `,"request":`, &e.Request, h)
-	dst = appendData(dst, `,"response":`, &e.Response, h)
+	dst = appendData(dst, `,"request":`, e.Path, &e.Request, h)
+	dst = appendData(dst, `,"response":`, e.Path, &e.Response, h)
 	if len(dst)-start > maxBody {
 		dst = append(dst[:bare], `,"request":"audit:too_long"`...)
 	}

@@ -120,7 +120,7 @@ func FuzzData(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out := appendData([]byte("{"), `"x":`, &Data{JSON: b}, testHasher)
+		out := appendData([]byte("{"), `"x":`, "", &Data{JSON: b}, testHasher)
 		var got struct{ X any }
 		if len(b) == 0 {
 			return
@@ -179,7 +179,7 @@ func TestClearFields(t *testing.T) {
 		Fields: []Field{{"name", []byte("ada")}, {"key", []byte("k")}},
 		Clear:  []string{"open", "name", "pem"},
 	}
-	got := string(appendData(nil, "", &d, testHasher))
+	got := string(appendData(nil, "", "", &d, testHasher))
 	want := `{"name":"ada","key":"` + HashValue(testHasher, []byte("k")) + `","open":{"a":["x",1,true]},"shut":{"open":"` + HashValue(testHasher, []byte("y")) + `"},"pem":"a\nb"}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 )
 
 // Type says at which point of a request a record was made.
@@ -117,12 +119,18 @@ type Wrap struct {
 }
 
 // Data is what a request carried or a response returned, as JSON or as fields or
-// both. Names are recorded in clear, every string, number and boolean as a keyed
-// hash of its decoded text. What is nested too deep, too long or malformed is
-// recorded as one hash of its bytes.
+// both, or as a protobuf message. Names are recorded in clear, every string, number
+// and boolean as a keyed hash of its decoded text. What is nested too deep, too long
+// or malformed is recorded as one hash of its bytes.
 type Data struct {
 	JSON   []byte
 	Fields []Field
+	// Message stands alone. Its texts and bytes are hashed; its numbers, booleans,
+	// enumerations and times are in clear, for a schema has them where no secret is.
+	Message proto.Message
+	// Omit names fields of the message at its top level that are left out: what the
+	// record says elsewhere.
+	Omit []string
 	// Clear names the fields at the top level whose value is recorded as it is,
 	// whole: the mount's exempt keys.
 	Clear []string
@@ -134,7 +142,7 @@ type Field struct {
 	Value []byte
 }
 
-func (d *Data) empty() bool { return len(d.JSON) == 0 && len(d.Fields) == 0 }
+func (d *Data) empty() bool { return len(d.JSON) == 0 && len(d.Fields) == 0 && d.Message == nil }
 
 // Record is an entry read back. Values are hashes, as they stand in the file.
 type Record struct {

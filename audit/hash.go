@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"strings"
 	"sync"
 )
 
@@ -54,4 +55,10 @@ func appendHashed(dst []byte, h Hasher, value []byte) []byte {
 	sum := h(value)
 	dst = append(dst, HashPrefix...)
 	return hex.AppendEncode(dst, sum[:])
+}
+
+// IsHash tells whether s is spelled as HashValue spells.
+func IsHash(s string) bool {
+	digits, ok := strings.CutPrefix(s, HashPrefix)
+	return ok && len(digits) == hexLen && strings.Trim(digits, hexDigits) == ""
 }

@@ -83,6 +83,7 @@ func (o *Options) fill() error {
 // process may have one Log at a path; the caller sees to that.
 type Log struct {
 	node     string
+	path     string
 	hash     Hasher
 	now      func() time.Time
 	deadline time.Duration
@@ -153,7 +154,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		node: o.Node, hash: o.Hash, now: o.Now, deadline: o.Deadline,
+		node: o.Node, path: o.Path, hash: o.Hash, now: o.Now, deadline: o.Deadline,
 		slots: make(chan struct{}, o.Queue), wake: make(chan struct{}, 1), commands: make(chan command),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 		account: account{now: o.Now, notify: o.Notify, name: fileSink, strict: o.Strictness},

@@ -20,12 +20,12 @@ func (c *file) open(anchor Head) error {
 	if name == "" {
 		return c.start(anchor)
 	}
-	f, e, b, err := c.inspect(name)
+	f, e, b, err := c.inspect(name, anchor)
 	if err != nil {
 		e.why = class(err)
 	}
 	if e.why == "" {
-		e.why = against(anchor, e.head)
+		e.why = behind(anchor, e.head)
 	}
 	if e.why != "" {
 		c.head = e.head
@@ -80,13 +80,13 @@ func (c *file) breakOff(name, why string) error {
 }
 
 // inspect reads a file's two ends.
-func (c *file) inspect(name string) (f File, e ending, b beginning, err error) {
+func (c *file) inspect(name string, anchor Head) (f File, e ending, b beginning, err error) {
 	if f, err = c.fs.Open(name, ModeAppend); err != nil {
 		return nil, e, b, err
 	}
 	info, err := f.Stat()
 	if err == nil {
-		e, err = readEnding(f, info.Size)
+		e, err = readEnding(f, info.Size, anchor)
 	}
 	if err == nil {
 		b, err = look(c.fs, name)
@@ -109,13 +109,18 @@ func (c *file) foreign(h *Header) string {
 	return ""
 }
 
-// against tells what an anchor says against a chain that ends at head.
-func against(anchor, head Head) string {
-	switch {
-	case anchor.Seq > head.Seq:
+// behind tells what an anchor says against a chain that ends at head.
+func behind(anchor, head Head) string {
+	if anchor.Seq > head.Seq {
 		return fmt.Sprintf("ends at record %d, and record %d was anchored", head.Seq, anchor.Seq)
-	case anchor.Seq == head.Seq && anchor.Hash != head.Hash:
-		return fmt.Sprintf("record %d is not the one that was anchored", head.Seq)
+	}
+	return ""
+}
+
+// against tells what an anchor says against a record.
+func against(anchor, record Head) string {
+	if anchor.Seq == record.Seq && anchor.Hash != record.Hash {
+		return fmt.Sprintf("record %d is not the one that was anchored", record.Seq)
 	}
 	return ""
 }

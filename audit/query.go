@@ -25,6 +25,9 @@ type Filter struct {
 	Operation string
 	Outcome   Outcome
 	RequestID string
+	// Value is a keyed hash, as HashValue spells it: it stands in the data of the
+	// request or of the response, or is one of their accessors.
+	Value string
 
 	NewestFirst bool
 	Limit       int // 0 means all
@@ -156,6 +159,9 @@ func (f *Filter) needles() [][]byte {
 	add(`,"operation":`, f.Operation, maxWord, `"`)
 	add(`,"outcome":`, string(f.Outcome), maxWord, `"`)
 	add(`,"request_id":`, f.RequestID, maxWord, `"`)
+	if f.Value != "" {
+		all = append(all, []byte(`"`+f.Value+`"`))
+	}
 	literal := f.Path
 	if i := strings.IndexAny(literal, "*+"); i >= 0 {
 		literal = literal[:i]

@@ -136,7 +136,7 @@ func (c *file) same(f File) (bool, error) {
 	if err != nil || info.Size < c.size {
 		return false, err
 	}
-	e, err := readEnding(f, c.size)
+	e, err := readEnding(f, c.size, Head{})
 	return e.why == "" && e.head == c.head && e.end == c.size, err
 }
 

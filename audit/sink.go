@@ -52,6 +52,9 @@ type Sink struct {
 	// dropped; 0 means 8 MiB.
 	Buffer int
 	Writer Writer
+	// Type and Options describe the sink to those who ask (Log.Sinks).
+	Type    string
+	Options map[string]string
 }
 
 // State is how a sink is.

@@ -31,8 +31,9 @@ type ending struct {
 // The writer syncs each group of records before it writes the next, and the first
 // record of a group says so (link.synced). Damage that no such record follows is in
 // the last group: a crash explains it, and nothing from there on was acknowledged.
-// Damage before such a record was durable once, and no crash explains it.
-func readEnding(f File, size int64) (ending, error) {
+// Damage before such a record was durable once, and no crash explains it. Nor does it
+// explain another record in the place of one that was anchored.
+func readEnding(f File, size int64, anchor Head) (ending, error) {
 	from := max(0, size-tailWindow)
 	e := ending{end: from, size: size}
 	var seen Head // the highest record that is whole, in its place or not
@@ -57,6 +58,9 @@ func readEnding(f File, size int64) (ending, error) {
 		}
 		if whole && !damaged && (!trusted || l.head.Seq == e.head.Seq+1 && l.prev == e.head.Hash) {
 			e.head, e.end, trusted = l.head, lines.off, true
+			if e.why == "" {
+				e.why = against(anchor, l.head)
+			}
 			continue
 		}
 		damaged = true

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -13,6 +14,9 @@ import (
 type views struct {
 	ledger Ledger
 	clock  Clock
+	// patience is how long a request waits for an index that this node has not
+	// applied yet; 0: indexPatience.
+	patience time.Duration
 
 	mu        sync.Mutex
 	confirmed uint64        // an index that was current …
@@ -26,7 +30,7 @@ func (v *views) open(ctx context.Context, o *conclavev1.ReadOptions) (*fsm.View,
 	case conclavev1.Consistency_CONSISTENCY_LOCAL:
 		return v.ledger.View()
 	case conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX:
-		return v.at(ctx, o.GetAtLeastIndex())
+		return v.reach(ctx, o.GetAtLeastIndex())
 	case conclavev1.Consistency_CONSISTENCY_BOUNDED:
 		age := o.GetMaxAge().AsDuration()
 		if age <= 0 {
@@ -44,6 +48,38 @@ func (v *views) open(ctx context.Context, o *conclavev1.ReadOptions) (*fsm.View,
 		return nil, err
 	}
 	return v.at(ctx, index)
+}
+
+// indexPatience is enough for a node that is a little behind. One that is cut off,
+// or asked for an index that there is not yet, should say so before its client
+// gives up: another node may be further.
+const indexPatience = 2 * time.Second
+
+// reach is at for an index that the caller has named: it waits for a short time.
+func (v *views) reach(ctx context.Context, index uint64) (*fsm.View, error) {
+	wait, cancel := context.WithTimeout(ctx, cmp.Or(v.patience, indexPatience))
+	defer cancel()
+	view, err := v.at(wait, index)
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		return nil, refuse(conclavev1.Reason_REASON_INDEX_NOT_REACHED, "this node has not yet what the request demands to be reflected",
+			"try again, or ask another node")
+	}
+	return view, err
+}
+
+// Vouch returns a keyed hash of text, 32 bytes that the caller owns. Every unsealed
+// node of the cluster makes the same, and nobody else can: so a node knows again
+// what another has handed out. Different kinds of text never share a hash.
+func (p *Pipeline) Vouch(kind, text string) ([]byte, error) {
+	barrier, err := p.gate.Barrier()
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	hash, err := barrier.ID("vouch/"+kind, []byte(text))
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	return hash, nil
 }
 
 // at returns a view at index or later.

@@ -24,7 +24,7 @@ func firstMounts(t *tx, now time.Time) error {
 }
 
 // defaultPolicy lets a token look after itself: look itself up, renew and revoke
-// itself, see what it may do, use its cubbyhole, wrap and unwrap, and renew leases
+// itself, see what it may do and what there is to do, use its cubbyhole, wrap and unwrap, and renew leases
 // that it knows.
 const defaultPolicy = `path "auth/token/lookup-self" { capabilities = ["read"] }
 path "auth/token/renew-self" { capabilities = ["update"] }
@@ -40,4 +40,5 @@ path "sys/wrapping/lookup" { capabilities = ["update"] }
 path "sys/wrapping/unwrap" { capabilities = ["update"] }
 path "sys/internal/ui/mounts" { capabilities = ["read"] }
 path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
+path "sys/internal/specs/openapi" { capabilities = ["read"] }
 `

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-secrets/conclave/audit"
 	"github.com/conclave-secrets/conclave/auth"
@@ -22,16 +23,18 @@ type Recorder interface {
 	Close() error
 }
 
-// AuditHasher is what an audit log shows in place of a value: a hash under the
-// audit key of an open barrier. Once the keys are wiped it is all zeros, which
-// stands for nothing.
-func AuditHasher(b *seal.Barrier) audit.Hasher {
-	return func(value []byte) (sum [32]byte) {
-		if hash, err := b.AuditHash("value", value); err == nil {
-			copy(sum[:], hash)
-		}
-		return sum
+// AuditHasher is what an audit log shows in place of a value: a hash under a key that
+// is made from the audit key of an open barrier, and so the same on every node. It
+// goes on after the barrier was wiped, for the records of requests under way.
+//
+// A key of its own, and not the barrier's hash of each value, because that sets up an
+// HMAC each time, and a request has several values.
+func AuditHasher(b *seal.Barrier) (audit.Hasher, error) {
+	key, err := b.AuditHash("values in the audit log", nil)
+	if err != nil {
+		return nil, fmt.Errorf("making the audit log's key: %w", err)
 	}
+	return audit.NewHasher(key), nil
 }
 
 // account is what the audit log is told of one request. A read has one record,
@@ -53,9 +56,15 @@ func newAccount(recorder Recorder, r *request) *account {
 		a.entry.Remote = r.caller.Address.String()
 	}
 	a.entry.Consistency = consistencyName(r.read)
-	a.entry.Request.JSON = r.body
+	a.entry.Request.JSON, a.entry.Request.Message, a.entry.Request.Omit = r.body, r.message, requestOptions
 	return a
 }
+
+// The fields of typed messages that a record has no use for, or has elsewhere.
+var (
+	requestOptions = []string{"read", "write"}
+	responseIndex  = []string{"index"}
+)
 
 func consistencyName(o *conclavev1.ReadOptions) string {
 	switch o.GetConsistency() {
@@ -73,10 +82,16 @@ func consistencyName(o *conclavev1.ReadOptions) string {
 func (a *account) routed(p *plan) {
 	e := &a.entry
 	e.Path, e.Operation = p.access.Path, p.access.Capability.String()
-	if m := p.mount; m != nil {
-		e.Mount, e.MountType = m.Path, m.Type
-		e.Request.Clear, e.Response.Clear = m.row.AuditClearRequestKeys, m.row.AuditClearResponseKeys
+	if p.mount != nil {
+		a.mounted(p.mount)
 	}
+}
+
+// mounted notes the mount that answers, and which fields it exempts.
+func (a *account) mounted(m *mount) {
+	e := &a.entry
+	e.Mount, e.MountType = m.Path, m.Type
+	e.Request.Clear, e.Response.Clear = m.row.AuditClearRequestKeys, m.row.AuditClearResponseKeys
 }
 
 // identified notes who asks.
@@ -100,17 +115,13 @@ func (a *account) request(ctx context.Context) error {
 	return a.append(ctx)
 }
 
-// recordTime bounds the record of an answer.
-const recordTime = 30 * time.Second
-
 // answer makes the record that stands before the answer. On an error of the log
-// the answer must not leave. The record is made even if the caller has gone.
+// the answer must not leave. The record is made even if the caller has gone; the
+// log's own deadlines bound that.
 func (a *account) answer(ctx context.Context, value any, refusal *Error) error {
 	if a.recorder == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
-	defer cancel()
 	e := &a.entry
 	e.Type = audit.TypeAccess
 	if a.requested {
@@ -123,12 +134,20 @@ func (a *account) answer(ctx context.Context, value any, refusal *Error) error {
 		if errors.As(refusal, &credential) {
 			e.Outcome, e.Error.Text = audit.OutcomeDenied, credential.Why // the log may know more than the caller
 		}
-	} else if r, ok := value.(*Reply); ok {
-		if err := a.replied(r); err != nil {
-			return err
+	} else {
+		switch r := value.(type) {
+		case *Reply:
+			if err := a.replied(r); err != nil {
+				return err
+			}
+		case proto.Message:
+			e.Response.Message, e.Response.Omit = r, responseIndex
+			if r, ok := r.(interface{ GetIndex() uint64 }); ok {
+				e.Index = r.GetIndex()
+			}
 		}
 	}
-	return a.append(ctx)
+	return a.append(context.WithoutCancel(ctx))
 }
 
 // replied notes what a request was answered with. The data is encoded here, once,

@@ -21,6 +21,8 @@ type Request struct {
 	Verb  engine.Verb
 	Path  string // mount and what is in it, without a leading slash
 	Input engine.Input
+	// Help asks what the path answers, in place of an answer.
+	Help bool
 	// WrapTTL above zero wraps the answer for that long.
 	WrapTTL time.Duration
 	Read    *conclavev1.ReadOptions
@@ -63,7 +65,9 @@ func (p *Pipeline) Serve(ctx context.Context, c Caller, q Request) (*Reply, erro
 		body: q.Raw, caller: c, name: q.Verb.String() + " " + q.Path, lane: q.Path, read: q.Read,
 		route: func(t *tx) (*plan, error) { return t.plan(ctx, c, q) },
 	}
-	if route := keys.directory.foresee(q); route != nil {
+	if q.Help {
+		r.name = "help " + q.Path
+	} else if route := keys.directory.foresee(q); route != nil {
 		r.writes = route.Writes
 		if route.Parallel {
 			r.lane = ""
@@ -96,6 +100,9 @@ func (d *directory) foresee(q Request) *engine.Route {
 
 // plan routes a request by verb and path.
 func (t *tx) plan(ctx context.Context, c Caller, q Request) (*plan, error) {
+	if q.Help {
+		return t.planHelp(ctx, c, q)
+	}
 	out := &plan{access: policy.Request{Path: q.Path, Capability: capabilityOf(q.Verb), Parameters: parameters(q.Input),
 		Wrapped: q.WrapTTL > 0, WrapTTL: q.WrapTTL}}
 	table, err := t.mounts()

@@ -28,3 +28,11 @@ func (r Route) TakesBody() bool { return r.request != nil && r.request.body >= 0
 
 // Response is the type of the answer's data; a struct without fields: none.
 func (r Route) Response() reflect.Type { return r.response }
+
+// TellsCreation tells whether the route is a write that tells an update from a
+// creation, which need different capabilities.
+func (r Route) TellsCreation() bool { return r.exists != nil }
+
+// Variable returns the name in a segment {name}, {name...} or {name*} of a route's
+// path; ok is false for a literal one.
+func Variable(segment string) (name string, ok bool) { return variable(segment) }

@@ -154,6 +154,10 @@ type Route struct {
 	// new (a login). Others follow one another on each node, which spares those
 	// that would lose against each other's guards their work.
 	Parallel bool
+	// Stray routes tell who took a wrong path what is the matter. They answer only
+	// where no other route has the path, with whatever verb: a verb that such a
+	// path does not have is refused as such. Help and OpenAPI leave them out.
+	Stray bool
 
 	request  *shape
 	response reflect.Type

@@ -145,7 +145,7 @@ type compiled struct {
 }
 
 // CompileRoutes prepares a table. Where several routes match a path, the one with
-// more literal segments, from the left, wins.
+// more literal segments, from the left, wins; stray routes come last.
 func CompileRoutes(routes []Route) *Routes {
 	t := &Routes{}
 	for _, r := range routes {
@@ -154,7 +154,12 @@ func CompileRoutes(routes []Route) *Routes {
 		}
 		t.routes = append(t.routes, compiled{r, strings.Split(r.Path, "/")})
 	}
-	sort.SliceStable(t.routes, func(i, j int) bool { return before(t.routes[i].segments, t.routes[j].segments) })
+	sort.SliceStable(t.routes, func(i, j int) bool {
+		if a, b := t.routes[i].Stray, t.routes[j].Stray; a != b {
+			return b
+		}
+		return before(t.routes[i].segments, t.routes[j].segments)
+	})
 	return t
 }
 
@@ -189,18 +194,47 @@ type Match struct {
 // if no route has the path; a nil Route means that none has this verb on it.
 func (t *Routes) Find(verb Verb, path string) (m Match, ok bool) {
 	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	taken := false // by a route that is not stray
 	for i := range t.routes {
 		r := &t.routes[i]
+		if r.Stray && !taken {
+			taken = verb == VerbList && t.holds(segments)
+		}
+		if r.Stray && taken {
+			break // stray routes come last
+		}
 		variables, fits := match(r.segments, segments)
 		if !fits {
 			continue
 		}
-		ok = true
 		if r.Verb == verb {
 			return Match{&r.Route, variables}, true
 		}
+		ok, taken = true, !r.Stray
 	}
-	return Match{}, ok
+	return Match{}, ok || taken
+}
+
+// holds tells whether a directory has paths that routes answer. What is listed is a
+// directory: its own name may be no path at all.
+func (t *Routes) holds(dir []string) bool {
+	inside := append(slices.Clone(dir), "x")
+	return slices.ContainsFunc(t.routes, func(r compiled) bool {
+		_, fits := match(r.segments, inside)
+		return fits && !r.Stray
+	})
+}
+
+// At lists the routes that have a path, whatever their verbs, for help.
+func (t *Routes) At(path string) []Route {
+	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	var at []Route
+	for i := range t.routes {
+		if _, fits := match(t.routes[i].segments, segments); fits && !t.routes[i].Stray {
+			at = append(at, t.routes[i].Route)
+		}
+	}
+	return at
 }
 
 // All lists the routes, for help and OpenAPI.

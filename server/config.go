@@ -131,7 +131,7 @@ func (c *Config) Defaults() {
 	def(&c.API.Address, "127.0.0.1:8210")
 	def(&c.HTTP.Address, "127.0.0.1:8200")
 	def(&c.HTTP.ReportedVersion, reportedVersion)
-	def(&c.Audit.File, filepath.Join(c.DataDir, "audit", "audit.log"))
+	c.Audit.defaults(c.DataDir)
 	def(&c.Peer.Address, "127.0.0.1:8201")
 	def(&c.Gossip.Address, "127.0.0.1:8202")
 	def(&c.Limits.MaxValueBytes, 1<<20)
@@ -184,6 +184,7 @@ func (c *Config) Validate() error {
 	c.validateAddresses(wrong)
 	c.validateJoin(wrong)
 	c.validateNumbers(wrong)
+	c.Audit.validate(wrong)
 	if !oneOf(c.Log.Level, "debug", "info", "warn", "error") {
 		wrong("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	}

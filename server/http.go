@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"time"
 
 	"github.com/conclave-secrets/conclave/core"
 	vaulthttp "github.com/conclave-secrets/conclave/transport/http"
@@ -21,6 +23,16 @@ type HTTPConfig struct {
 	// TLSDisableAnywhere is set, too.
 	TLSDisable         bool
 	TLSDisableAnywhere bool
+	// TLSCertFile and TLSKeyFile replace the node's own certificate here. Both or
+	// none. Like ClientCAFile they are read again when they change.
+	TLSCertFile string
+	TLSKeyFile  string
+	// ClientCAFile has the authorities, in PEM, that vouch for clients. Empty: no
+	// client is asked for a certificate. A token is needed beside it in any case.
+	ClientCAFile string
+	// ClientCerts is "required", the default, or "optional": a client without a
+	// certificate is let in, one with a wrong one is not.
+	ClientCerts string
 	// ReportedVersion is what clients are told, who compare it with Vault's.
 	// Empty: one that none of them stumbles over.
 	ReportedVersion string
@@ -37,6 +49,7 @@ func (c HTTPConfig) validate(wrong complaint) {
 	if c.Address == httpOff {
 		return
 	}
+	c.validateTLS(wrong)
 	host, ok := hostPort(c.Address, true)
 	if !ok {
 		wrong("http.address", "must be HOST:PORT or off, not %q", c.Address)
@@ -58,6 +71,7 @@ func loopbackHost(host string) bool {
 // httpServer is the listener of the API in Vault's shape.
 type httpServer struct {
 	listener net.Listener
+	files    *tlsFiles
 	server   *http.Server
 }
 
@@ -66,11 +80,15 @@ func (n *Node) openHTTP() error {
 	if n.cfg.HTTP.Address == httpOff {
 		return nil
 	}
+	files, err := openTLSFiles(n.cfg.HTTP, os.ReadFile, time.Now, n.logger.With("part", "http"))
+	if err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", n.cfg.HTTP.Address)
 	if err != nil {
 		return &PortError{"http.address", n.cfg.HTTP.Address, errors.Unwrap(err)}
 	}
-	n.http = &httpServer{listener: l}
+	n.http = &httpServer{listener: l, files: files}
 	return nil
 }
 
@@ -88,8 +106,7 @@ func (n *Node) serveHTTP() {
 	if n.cfg.HTTP.TLSDisable {
 		n.logger.Warn("the HTTP API is served WITHOUT TLS: tokens and secrets are readable on the way", "address", l.Addr().String())
 	} else {
-		secure := n.creds.forClients()
-		secure.NextProtos = []string{"h2", "http/1.1"}
+		secure := n.http.files.config(n.creds.forClients().GetCertificate)
 		l = tls.NewListener(l, secure)
 		s.TLSConfig = secure
 	}
@@ -130,4 +147,19 @@ func (n *Node) Serve(ctx context.Context, c core.Caller, q core.Request) (*core.
 		return nil, err
 	}
 	return rooms.Pipeline.Serve(ctx, c, q)
+}
+
+// ClusterID implements the Node of transport/http.
+func (n *Node) ClusterID() string {
+	id, _ := n.current()
+	return id.Cluster
+}
+
+// Vouch implements the Node of transport/http.
+func (n *Node) Vouch(text string) ([]byte, error) {
+	rooms, err := n.Rooms()
+	if err != nil {
+		return nil, err
+	}
+	return rooms.Pipeline.Vouch("index", text)
 }

@@ -43,6 +43,7 @@ type member struct {
 	gossip    *cluster.Gossip
 	gate      *core.Gate
 	rooms     *grpc.Rooms
+	anchoring *anchoring
 	opened    []func() error // what to close, in the order in which it was opened
 
 	// The callbacks of rooms that open earlier look at rooms that open later;
@@ -358,6 +359,7 @@ func (m *member) openRooms() {
 		Leases:    core.NewLeases(p),
 		Admission: core.NewAdmission(p, time.Now),
 	}
+	m.startAnchors(p)
 }
 
 // diskGuard refuses writes while the disk is nearly full, before Raft itself

@@ -158,6 +158,7 @@ func (n *Node) Seal(ctx context.Context, c core.Caller) error {
 	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/seal", policy.CapabilityUpdate, true); err != nil {
 		return err
 	}
+	m.anchor(ctx, anchorLastTime) // the keys that would do it later are about to go
 	if err := m.gate.Close(); err != nil {
 		return err
 	}

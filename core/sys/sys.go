@@ -27,7 +27,7 @@ func (Backend) Summary() string { return "administration of the cluster" }
 func (Backend) Routes(map[string]string) ([]engine.Route, error) {
 	var all []engine.Route
 	for _, table := range [][]engine.Route{policyRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes(),
-		policyExplainRoutes(), rotateRoutes()} {
+		policyExplainRoutes(), rotateRoutes(), counterRoutes(), openapiRoutes()} {
 		all = append(all, table...)
 	}
 	return all, nil

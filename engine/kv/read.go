@@ -9,7 +9,7 @@ import (
 func (e *Engine) Get() engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse] {
 	return engine.Method[*conclavev1.GetSecretRequest, *conclavev1.GetSecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Get_FullMethodName, Capability: engine.CapabilityRead,
+		Name:   conclavev1.Secrets_Get_FullMethodName, Capability: engine.CapabilityRead,
 		Path:   below("data/", (*conclavev1.GetSecretRequest).GetPath),
 		Handle: e.get,
 		Finish: func(r *conclavev1.GetSecretResponse, c engine.Commit) { r.Index = c.Index },
@@ -42,7 +42,7 @@ func (e *Engine) get(tx engine.Tx, r *conclavev1.GetSecretRequest) (*conclavev1.
 func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse] {
 	return engine.Method[*conclavev1.ListSecretsRequest, *conclavev1.ListSecretsResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_List_FullMethodName, Capability: engine.CapabilityList,
+		Name:   conclavev1.Secrets_List_FullMethodName, Capability: engine.CapabilityList,
 		Path: below("metadata/", (*conclavev1.ListSecretsRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.ListSecretsRequest) (*conclavev1.ListSecretsResponse, error) {
 			limit := int(min(r.Limit, maxListed))
@@ -63,7 +63,7 @@ func (e *Engine) List() engine.Method[*conclavev1.ListSecretsRequest, *conclavev
 func (e *Engine) GetMetadata() engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse] {
 	return engine.Method[*conclavev1.GetMetadataRequest, *conclavev1.GetMetadataResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_GetMetadata_FullMethodName, Capability: engine.CapabilityRead,
+		Name:   conclavev1.Secrets_GetMetadata_FullMethodName, Capability: engine.CapabilityRead,
 		Path:   below("metadata/", (*conclavev1.GetMetadataRequest).GetPath),
 		Handle: e.getMetadata,
 		Finish: func(r *conclavev1.GetMetadataResponse, c engine.Commit) { r.Index = c.Index },

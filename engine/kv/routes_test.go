@@ -63,7 +63,7 @@ func v2Asks() []enginetest.Ask {
 		enginetest.Asking(read, "app/db", ""),
 		enginetest.Asking(write, "app/db", `{"a":"b"}`),
 		enginetest.Asking(list, "", ""),
-		enginetest.Asking(del, "delete/x", ""),
+		enginetest.Asking(del, "x", ""),
 	}
 }
 

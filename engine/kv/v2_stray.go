@@ -1,10 +1,6 @@
 package kv
 
-import (
-	"strings"
-
-	"github.com/conclave-secrets/conclave/engine"
-)
+import "github.com/conclave-secrets/conclave/engine"
 
 type strayRequest struct {
 	Path string `path:"path" doc:"a path without data/, metadata/, … before it"`
@@ -14,16 +10,11 @@ type strayRequest struct {
 // which clients show, instead of a bare "not there".
 func strayRoutes() []engine.Route {
 	route := func(verb engine.Verb, word string) engine.Route {
-		return engine.NewRoute(engine.Route{Verb: verb, Path: "{path*}", Summary: "tell that a path is none of version 2"},
+		return engine.NewRoute(engine.Route{Verb: verb, Path: "{path*}", Stray: true, Summary: "tell that a path is none of version 2"},
 			func(c *engine.Call, r *strayRequest) (*struct{}, error) {
 				c.Missing()
-				switch first, _, _ := strings.Cut(r.Path, "/"); first {
-				case "config", "data", "delete", "undelete", "destroy", "metadata", "detailed-metadata", "subkeys":
-					c.Warn("%s/ of a versioned K/V secrets engine (version 2) does not answer this request.", first)
-				default:
-					c.Warn("Invalid path for a versioned K/V secrets engine (version 2): secrets are below data/ and metadata/. "+
-						"On the command line, \"kv %s\" adds what is missing.", word)
-				}
+				c.Warn("Invalid path for a versioned K/V secrets engine (version 2): secrets are below data/ and metadata/. "+
+					"On the command line, \"kv %s\" adds what is missing.", word)
 				return nil, nil
 			})
 	}

@@ -24,7 +24,7 @@ func creates[Req any](e *Engine, path func(Req) string) func(engine.Tx, Req) (bo
 func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse] {
 	return engine.Method[*conclavev1.PutSecretRequest, *conclavev1.PutSecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Put_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
+		Name:   conclavev1.Secrets_Put_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path:    below("data/", (*conclavev1.PutSecretRequest).GetPath),
 		Creates: creates(e, (*conclavev1.PutSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.PutSecretRequest) (*conclavev1.PutSecretResponse, error) {
@@ -58,7 +58,7 @@ func (e *Engine) Put() engine.Method[*conclavev1.PutSecretRequest, *conclavev1.P
 func (e *Engine) Rollback() engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse] {
 	return engine.Method[*conclavev1.RollbackSecretRequest, *conclavev1.RollbackSecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Rollback_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
+		Name:   conclavev1.Secrets_Rollback_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("data/", (*conclavev1.RollbackSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.RollbackSecretRequest) (*conclavev1.RollbackSecretResponse, error) {
 			if r.Version == 0 {
@@ -86,7 +86,7 @@ func (e *Engine) Rollback() engine.Method[*conclavev1.RollbackSecretRequest, *co
 func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse] {
 	return engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Delete_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
+		Name:   conclavev1.Secrets_Delete_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
 		Path: below("data/", (*conclavev1.DeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
 			return &conclavev1.DeleteSecretResponse{}, e.change(tx, r.Path, engine.Delete, r.Versions, refuseUnfit)
@@ -99,7 +99,7 @@ func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *concla
 func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse] {
 	return engine.Method[*conclavev1.UndeleteSecretRequest, *conclavev1.UndeleteSecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Undelete_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
+		Name:   conclavev1.Secrets_Undelete_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("undelete/", (*conclavev1.UndeleteSecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.UndeleteSecretRequest) (*conclavev1.UndeleteSecretResponse, error) {
 			if len(r.Versions) == 0 {
@@ -115,7 +115,7 @@ func (e *Engine) Undelete() engine.Method[*conclavev1.UndeleteSecretRequest, *co
 func (e *Engine) Destroy() engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse] {
 	return engine.Method[*conclavev1.DestroySecretRequest, *conclavev1.DestroySecretResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_Destroy_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
+		Name:   conclavev1.Secrets_Destroy_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path: below("destroy/", (*conclavev1.DestroySecretRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DestroySecretRequest) (*conclavev1.DestroySecretResponse, error) {
 			if len(r.Versions) == 0 {
@@ -131,7 +131,7 @@ func (e *Engine) Destroy() engine.Method[*conclavev1.DestroySecretRequest, *conc
 func (e *Engine) PutMetadata() engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse] {
 	return engine.Method[*conclavev1.PutMetadataRequest, *conclavev1.PutMetadataResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_PutMetadata_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
+		Name:   conclavev1.Secrets_PutMetadata_FullMethodName, Capability: engine.CapabilityUpdate, Writes: true,
 		Path:    below("metadata/", (*conclavev1.PutMetadataRequest).GetPath),
 		Creates: creates(e, (*conclavev1.PutMetadataRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.PutMetadataRequest) (*conclavev1.PutMetadataResponse, error) {
@@ -160,7 +160,7 @@ func (e *Engine) putMetadata(tx engine.Tx, r *conclavev1.PutMetadataRequest) err
 func (e *Engine) DeleteMetadata() engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse] {
 	return engine.Method[*conclavev1.DeleteMetadataRequest, *conclavev1.DeleteMetadataResponse]{
 		Serves: serves,
-		Name: conclavev1.Secrets_DeleteMetadata_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
+		Name:   conclavev1.Secrets_DeleteMetadata_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
 		Path: below("metadata/", (*conclavev1.DeleteMetadataRequest).GetPath),
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteMetadataRequest) (*conclavev1.DeleteMetadataResponse, error) {
 			p, err := e.path(r.Path)

@@ -2,9 +2,7 @@ package http
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,9 +49,9 @@ type wrapInfo struct {
 }
 
 // answer writes what became of a request.
-func answer(w http.ResponseWriter, q *core.Request, r *core.Reply) {
-	if r.Index > 0 {
-		w.Header().Set("X-Vault-Index", formatIndex(r.Index))
+func (h *handler) answer(w http.ResponseWriter, q *core.Request, r *core.Reply) {
+	if mark := h.mark(r.Index); mark != "" {
+		w.Header().Set(indexHeader, mark)
 	}
 	if r.Data == nil && r.Auth == nil && r.Wrap == nil && r.LeaseID == "" && len(r.Warnings) == 0 {
 		w.WriteHeader(http.StatusNoContent)
@@ -62,6 +60,10 @@ func answer(w http.ResponseWriter, q *core.Request, r *core.Reply) {
 	code := http.StatusOK
 	if r.Missing {
 		code = http.StatusNotFound
+	}
+	if bare(q) && r.Wrap == nil {
+		write(w, code, r.Data)
+		return
 	}
 	e := envelope{RequestID: r.RequestID, Data: r.Data, Warnings: r.Warnings, Auth: spellAuth(r.Auth), MountType: r.MountType,
 		LeaseID: r.LeaseID, LeaseDuration: int64(r.LeaseDuration / time.Second), Renewable: r.Renewable}
@@ -83,10 +85,13 @@ func spellAuth(a *core.Auth) *authBlock {
 	}
 	return &authBlock{
 		ClientToken: string(a.Text), Accessor: a.Token.Accessor, Policies: a.Token.Policies, TokenPolicies: a.Token.Policies,
-		Metadata: a.Token.Metadata, LeaseDuration: int64(a.TTL / time.Second), Renewable: a.Renewable, TokenType: "service",
+		Metadata: a.Token.Metadata, LeaseDuration: int64(a.TTL / time.Second), Renewable: a.Renewable, EntityID: a.Token.EntityId, TokenType: a.Token.Type(),
 		Orphan: a.Token.Orphan, NumUses: a.Token.UsesLeft,
 	}
 }
+
+// bare tells whether clients expect the data of an answer alone, as what it is.
+func bare(q *core.Request) bool { return q.Help || q.Path == "sys/internal/specs/openapi" }
 
 // repeated tells whether clients expect the data of an answer at the top, too.
 func repeated(q *core.Request) bool {
@@ -145,23 +150,4 @@ func fail(w http.ResponseWriter, code int, texts ...string) {
 		texts = []string{}
 	}
 	write(w, code, map[string][]string{"errors": texts})
-}
-
-// The index of an answer, as an opaque text.
-const indexPrefix = "v1:"
-
-func formatIndex(index uint64) string {
-	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s%d", indexPrefix, index))
-}
-
-func parseIndex(sent string) (uint64, error) {
-	raw, err := base64.StdEncoding.DecodeString(sent)
-	if err != nil {
-		return 0, err
-	}
-	number, ok := strings.CutPrefix(string(raw), indexPrefix)
-	if !ok {
-		return 0, fmt.Errorf("unknown form")
-	}
-	return strconv.ParseUint(number, 10, 64)
 }

@@ -3,14 +3,15 @@
 // nothing else: what a request means, core and its engines decide.
 //
 // Handler is the whole of it: request.go reads a request, answer.go and failure.go
-// write what came of it, node.go has the few endpoints that concern this node and
-// not the ledger.
+// write what came of it, index.go spells the index of an answer, node.go and
+// metrics.go have the few endpoints that concern this node and not the ledger.
 package http
 
 import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -28,10 +29,17 @@ type Node interface {
 	Seal(ctx context.Context, c core.Caller) error
 	Members(ctx context.Context, c core.Caller) (*conclavev1.MembersResponse, error)
 	TransferLeadership(ctx context.Context, c core.Caller, id string) (leaderID string, err error)
+	// ClusterID names the cluster that the node belongs to; "": none yet.
+	ClusterID() string
+	// Vouch returns a keyed hash of text that every unsealed node of the cluster
+	// makes alike, and nobody else can.
+	Vouch(text string) ([]byte, error)
+	// Host describes the machine, to who may read sys/host-info; id names the
+	// request in the audit log.
+	Host(ctx context.Context, c core.Caller) (host *Host, id string, err error)
+	// Gauges are the node's numbers, for who may read sys/metrics.
+	Gauges(ctx context.Context, c core.Caller) ([]Gauge, error)
 }
-
-// MaxBody bounds the body of a request, in bytes.
-const MaxBody = 32 << 20
 
 // Options is what a handler is made of.
 type Options struct {
@@ -42,6 +50,8 @@ type Options struct {
 	// MaxInFlight bounds the requests at once; what comes on top is refused at
 	// once, before anything of it is read. 0: 4096.
 	MaxInFlight int
+	// MaxBodies bounds the bytes of all bodies that are held at once. 0: 256 MiB.
+	MaxBodies int64
 }
 
 // Handler serves a node.
@@ -49,7 +59,12 @@ func Handler(o Options) http.Handler {
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = 4096
 	}
-	return &handler{node: o.Node, version: o.Version, logger: o.Logger, room: int64(o.MaxInFlight)}
+	if o.MaxBodies == 0 {
+		o.MaxBodies = 256 << 20
+	}
+	h := &handler{node: o.Node, version: o.Version, logger: o.Logger, room: int64(o.MaxInFlight), bodies: shared{most: o.MaxBodies}}
+	h.endpoints = h.ofNode()
+	return h
 }
 
 type handler struct {
@@ -57,21 +72,19 @@ type handler struct {
 	version string
 	logger  *slog.Logger
 
+	endpoints map[string]map[string]http.HandlerFunc // of the node; by path and method
+
 	room   int64 // how many requests there may be at once
 	within atomic.Int64
-}
-
-// Harden sets the limits of s that keep slow and greedy clients off.
-func Harden(s *http.Server) {
-	s.ReadHeaderTimeout = 10 * time.Second
-	s.ReadTimeout = 2 * time.Minute
-	s.WriteTimeout = 3 * time.Minute
-	s.IdleTimeout = 5 * time.Minute
-	s.MaxHeaderBytes = 64 << 10
+	bodies shared
+	served tally
 }
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	noted := &noted{ResponseWriter: w, code: http.StatusOK}
+	began := time.Now()
+	defer func() { h.served.count(r.Method, noted.code, time.Since(began)) }()
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
@@ -80,25 +93,31 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if p := recover(); p != nil {
 			// What panicked may hold a secret; the type is enough to begin with.
 			h.logger.Error("a request made the server panic", "type", typeName(p))
-			fail(w, http.StatusInternalServerError, "internal error")
+			fail(noted, http.StatusInternalServerError, "internal error")
 		}
 	}()
 	defer h.within.Add(-1)
 	if h.within.Add(1) > h.room {
-		header.Set("Retry-After", "1")
-		fail(w, http.StatusServiceUnavailable, "this node has more to do than it can")
+		h.refuse(noted, errBusy)
 		return
 	}
+	held := &held{ReadCloser: r.Body, of: &h.bodies}
+	defer held.release()
+	r.Body = held
+	h.serve(noted, r)
+}
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 	path, err := cleanPath(r.URL)
 	if err != nil {
 		h.refuse(w, err)
 		return
 	}
-	if serve := h.ofNode(r.Method, path); serve != nil {
-		serve(w, r)
+	if methods := h.endpoints[strings.TrimSuffix(path, "/")]; methods != nil {
+		h.serveNode(w, r, methods)
 		return
 	}
-	q, c, err := readRequest(r, path)
+	q, c, err := h.readRequest(r, path)
 	if err != nil {
 		h.refuse(w, err)
 		return
@@ -108,5 +127,5 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, err)
 		return
 	}
-	answer(w, q, reply)
+	h.answer(w, q, reply)
 }

@@ -17,6 +17,9 @@ import (
 func (h *handler) refuse(w http.ResponseWriter, err error) {
 	var own *statusError
 	if errors.As(err, &own) {
+		if own.code == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
 		if own.text == "" {
 			fail(w, own.code)
 		} else {
@@ -68,6 +71,7 @@ var statuses = map[conclavev1.Reason]int{
 	conclavev1.Reason_REASON_SHARE_FOREIGN_CLUSTER:  http.StatusBadRequest,
 	conclavev1.Reason_REASON_SHARE_WRONG_GENERATION: http.StatusBadRequest,
 	conclavev1.Reason_REASON_UNSAFE:                 http.StatusBadRequest,
+	conclavev1.Reason_REASON_INDEX_NOT_REACHED:      http.StatusPreconditionFailed,
 }
 
 // spell is the code and the text for an error of core.

@@ -5,40 +5,55 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/conclave-secrets/conclave/auth"
+	"github.com/conclave-secrets/conclave/core"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
-// ofNode returns what serves the endpoints that concern this node; nil for all
-// others. Their answers come without an envelope.
-func (h *handler) ofNode(method, path string) http.HandlerFunc {
-	read := method == http.MethodGet || method == http.MethodHead
-	write := method == http.MethodPut || method == http.MethodPost
-	switch {
-	case path == "sys/health" && read:
-		return h.health
-	case path == "sys/seal-status" && read:
-		return h.sealStatus
-	case path == "sys/leader" && read:
-		return h.leader
-	case path == "sys/ha-status" && read:
-		return h.haStatus
-	case path == "sys/init" && read:
-		return h.initialized
-	case path == "sys/init" && write:
-		return h.initialize
-	case path == "sys/unseal" && write:
-		return h.unseal
-	case path == "sys/seal" && write:
-		return h.seal
-	case path == "sys/step-down" && write:
-		return h.stepDown
+// ofNode are the endpoints that concern this node, by path and method. PUT is as
+// good as POST everywhere. Their answers come without an envelope, but for those of
+// haStatus and hostInfo.
+func (h *handler) ofNode() map[string]map[string]http.HandlerFunc {
+	const get, put = http.MethodGet, http.MethodPut
+	return map[string]map[string]http.HandlerFunc{
+		"sys/health":      {get: h.health, http.MethodHead: h.health},
+		"sys/seal-status": {get: h.sealStatus},
+		"sys/leader":      {get: h.leader},
+		"sys/ha-status":   {get: h.haStatus},
+		"sys/host-info":   {get: h.hostInfo},
+		"sys/metrics":     {get: h.metrics},
+		"sys/init":        {get: h.initialized, put: h.initialize},
+		"sys/unseal":      {put: h.unseal},
+		"sys/seal":        {put: h.seal},
+		"sys/step-down":   {put: h.stepDown},
 	}
-	return nil
+}
+
+// serveNode answers one of the node's own endpoints.
+func (h *handler) serveNode(w http.ResponseWriter, r *http.Request, methods map[string]http.HandlerFunc) {
+	method := r.Method
+	if method == http.MethodPost {
+		method = http.MethodPut
+	}
+	serve := methods[method]
+	switch {
+	case serve == nil:
+		h.refuse(w, errMethod)
+	case checkNamespace(r.Header.Get("X-Vault-Namespace")) != nil:
+		h.refuse(w, bad("operation unavailable in namespaces"))
+	default:
+		if err := checkCaller(caller(r)); err != nil {
+			h.refuse(w, err)
+			return
+		}
+		serve(w, r)
+	}
 }
 
 // decode reads a small JSON body into v.
@@ -269,7 +284,12 @@ func (h *handler) unseal(w http.ResponseWriter, r *http.Request) {
 		err = bad("'key' must be specified in request body as JSON, or 'reset' set to true")
 	}
 	if err == nil {
-		_, err = h.node.Unseal(r.Context(), &conclavev1.UnsealRequest{Share: shareText(in.Key), Reset_: in.Reset})
+		text, encoded := shareText(in.Key)
+		_, err = h.node.Unseal(r.Context(), &conclavev1.UnsealRequest{Share: text, Reset_: in.Reset})
+		var e *core.Error
+		if !encoded && errors.As(err, &e) && e.Reason == conclavev1.Reason_REASON_SHARE_GARBLED && !strings.Contains(in.Key, "-") {
+			err = bad("'key' must be a valid hex or base64 string")
+		}
 	}
 	if err != nil {
 		h.refuse(w, err)
@@ -279,12 +299,21 @@ func (h *handler) unseal(w http.ResponseWriter, r *http.Request) {
 }
 
 // shareText undoes what initialize did to a share; the text of a share is taken
-// as it is.
-func shareText(key string) string {
-	if raw, err := hex.DecodeString(key); err == nil && printable(raw) {
-		return string(raw)
+// as it is. encoded tells whether there was anything to undo.
+func shareText(key string) (text string, encoded bool) {
+	if raw, err := hex.DecodeString(key); err == nil {
+		return orAsItIs(raw, key), true
 	}
-	if raw, err := base64.StdEncoding.DecodeString(key); err == nil && printable(raw) {
+	if raw, err := base64.StdEncoding.DecodeString(key); err == nil {
+		return orAsItIs(raw, key), true
+	}
+	return key, false
+}
+
+// orAsItIs is the text that was encoded, or the key if that was none: the bytes of a
+// share, which have a text form of their own.
+func orAsItIs(raw []byte, key string) string {
+	if printable(raw) {
 		return string(raw)
 	}
 	return key

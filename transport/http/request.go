@@ -36,7 +36,10 @@ func bad(format string, args ...any) *statusError {
 	return &statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-var errNotHere = &statusError{http.StatusNotFound, ""}
+var (
+	errNotHere = &statusError{http.StatusNotFound, ""}
+	errMethod  = &statusError{http.StatusMethodNotAllowed, ""}
+)
 
 // maxPath bounds a path, in bytes.
 const maxPath = 4096
@@ -69,11 +72,11 @@ func cleanPath(u *url.URL) (string, error) {
 }
 
 // readRequest turns an HTTP request into one that core answers.
-func readRequest(r *http.Request, path string) (*core.Request, core.Caller, error) {
+func (h *handler) readRequest(r *http.Request, path string) (*core.Request, core.Caller, error) {
 	q := &core.Request{Path: strings.TrimSuffix(path, "/")}
 	c := caller(r)
-	if c.Token.Len() > 0 && !printable(c.Token.Expose()) {
-		return nil, c, bad("the token has characters that no token has")
+	if err := checkCaller(c); err != nil {
+		return nil, c, err
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -81,6 +84,12 @@ func readRequest(r *http.Request, path string) (*core.Request, core.Caller, erro
 	}
 	if q.Verb, err = verb(r, query); err != nil {
 		return nil, c, err
+	}
+	if q.Help, err = flag(query, "help"); err != nil {
+		return nil, c, err
+	}
+	if q.Help && q.Verb != engine.VerbRead {
+		return nil, c, errMethod
 	}
 	if q.Verb == engine.VerbWrite && strings.HasSuffix(path, "/") {
 		return nil, c, bad("cannot write to a path ending in '/'")
@@ -91,7 +100,7 @@ func readRequest(r *http.Request, path string) (*core.Request, core.Caller, erro
 	if q.WrapTTL, err = wrapTTL(r.Header.Get("X-Vault-Wrap-TTL")); err != nil {
 		return nil, c, err
 	}
-	if q.Read, err = consistency(r.Header); err != nil {
+	if q.Read, err = h.consistency(r.Header); err != nil {
 		return nil, c, err
 	}
 	q.Input.Query = query
@@ -116,6 +125,23 @@ func caller(r *http.Request) core.Caller {
 	return c
 }
 
+// maxReason bounds a reason, in bytes: as much as the audit log keeps.
+const maxReason = 512
+
+// checkCaller refuses what no token looks like before anybody hashes it, and a reason
+// that the audit log would not show as it was sent.
+func checkCaller(c core.Caller) error {
+	switch {
+	case c.Token.Len() > 0 && !printable(c.Token.Expose()):
+		return bad("the token has characters that no token has")
+	case len(c.Reason) > maxReason:
+		return bad("the header X-Conclave-Reason is longer than %d bytes", maxReason)
+	case !utf8.ValidString(c.Reason), strings.ContainsFunc(c.Reason, unicode.IsControl):
+		return bad("the header X-Conclave-Reason is not valid UTF-8, or has a control character")
+	}
+	return nil
+}
+
 func printable(p []byte) bool {
 	return !bytes.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r > '~' })
 }
@@ -125,17 +151,8 @@ func verb(r *http.Request, query url.Values) (engine.Verb, error) {
 	case "LIST":
 		return engine.VerbList, nil
 	case http.MethodGet:
-		sent := query.Get("list")
-		query.Del("list")
-		if sent == "" {
-			return engine.VerbRead, nil
-		}
-		list, err := strconv.ParseBool(sent)
-		if err != nil {
-			return 0, bad("the parameter list is neither true nor false")
-		}
-		if list {
-			return engine.VerbList, nil
+		if list, err := flag(query, "list"); err != nil || list {
+			return engine.VerbList, err
 		}
 		return engine.VerbRead, nil
 	case http.MethodPost, http.MethodPut:
@@ -149,7 +166,21 @@ func verb(r *http.Request, query url.Values) (engine.Verb, error) {
 	case http.MethodDelete:
 		return engine.VerbDelete, nil
 	}
-	return 0, &statusError{http.StatusMethodNotAllowed, ""}
+	return 0, errMethod
+}
+
+// flag takes a truth value out of the query.
+func flag(query url.Values, name string) (bool, error) {
+	sent := query.Get(name)
+	query.Del(name)
+	if sent == "" {
+		return false, nil
+	}
+	on, err := strconv.ParseBool(sent)
+	if err != nil {
+		return false, bad("the parameter %s is neither true nor false", name)
+	}
+	return on, nil
 }
 
 // checkNamespace accepts the one namespace that there is.
@@ -178,14 +209,16 @@ func wrapTTL(sent string) (time.Duration, error) {
 }
 
 // consistency reads what a client demands of the age of an answer: our own header,
-// or the index of an earlier answer.
-func consistency(header http.Header) (*conclavev1.ReadOptions, error) {
-	if index := header.Get("X-Vault-Index"); index != "" {
-		at, err := parseIndex(index)
+// or the indexes of earlier answers.
+func (h *handler) consistency(header http.Header) (*conclavev1.ReadOptions, error) {
+	if marks := header.Values(indexHeader); len(marks) > 0 {
+		index, err := h.highest(marks)
 		if err != nil {
-			return nil, bad("the header X-Vault-Index is not one that this cluster made")
+			return nil, err
 		}
-		return &conclavev1.ReadOptions{Consistency: conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX, AtLeastIndex: at}, nil
+		if index > 0 && !toActive(header) {
+			return &conclavev1.ReadOptions{Consistency: conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX, AtLeastIndex: index}, nil
+		}
 	}
 	switch sent := header.Get("X-Conclave-Consistency"); {
 	case sent == "" || sent == "linearizable":
@@ -206,6 +239,8 @@ func readBody(r *http.Request) (raw []byte, body engine.Object, err error) {
 	raw, err = io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBody))
 	var large *http.MaxBytesError
 	switch {
+	case errors.Is(err, errBodies):
+		return nil, nil, errBodies
 	case errors.As(err, &large):
 		return nil, nil, &statusError{http.StatusRequestEntityTooLarge, "http: request body too large"}
 	case err != nil:

@@ -3,6 +3,8 @@ package http
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -26,6 +28,7 @@ type recorder struct {
 	reply  *core.Reply
 	err    error
 	status *conclavev1.GetStatusResponse
+	gauges []Gauge
 }
 
 func (n *recorder) Serve(_ context.Context, c core.Caller, q core.Request) (*core.Reply, error) {
@@ -56,15 +59,50 @@ func (n *recorder) TransferLeadership(context.Context, core.Caller, string) (str
 	return "", errRecorder
 }
 
-func send(n *recorder, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+func (n *recorder) ClusterID() string { return "00112233445566778899aabbccddeeff" }
+func (n *recorder) Vouch(text string) ([]byte, error) {
+	m := hmac.New(sha256.New, []byte("a key"))
+	m.Write([]byte(text))
+	return m.Sum(nil), nil
+}
+func (n *recorder) Host(context.Context, core.Caller) (*Host, string, error) {
+	return &Host{Machine: Machine{Hostname: "here"}}, "an id", n.err
+}
+func (n *recorder) Gauges(_ context.Context, c core.Caller) ([]Gauge, error) {
+	n.caller = c
+	return n.gauges, n.err
+}
+
+// mark is what a node hands out for an index.
+func mark(index uint64) string { return (&handler{node: &recorder{}}).mark(index) }
+
+func newRequest(method, target, body string, headers ...string) (*http.Request, *httptest.ResponseRecorder) {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		r.Header.Add(headers[i], headers[i+1])
 	}
-	w := httptest.NewRecorder()
-	Handler(Options{Node: n, Version: "1.17.0+conclave", Logger: slog.New(slog.DiscardHandler)}).ServeHTTP(w, r)
+	return r, httptest.NewRecorder()
+}
+
+func newHandler(n Node) http.Handler {
+	return Handler(Options{Node: n, Version: "1.17.0+conclave", Logger: slog.New(slog.DiscardHandler)})
+}
+
+func newServer(t *testing.T, n Node) *httptest.Server {
+	s := httptest.NewUnstartedServer(newHandler(n))
+	Harden(s.Config)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func send(n *recorder, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	r, w := newRequest(method, target, body, headers...)
+	newHandler(n).ServeHTTP(w, r)
 	return w
 }
+
+func replyAt(index uint64) *core.Reply { return &core.Reply{Index: index} }
 
 // What methods, parameters and headers ask for.
 func TestRequestsAreUnderstood(t *testing.T) {
@@ -98,7 +136,7 @@ func TestRequestsAreUnderstood(t *testing.T) {
 		}
 	}
 	n := &recorder{}
-	send(n, "GET", "/v1/x", "", "Authorization", "Bearer t", "X-Conclave-Reason", "why", "X-Vault-Wrap-TTL", "5m", "X-Vault-Index", formatIndex(7))
+	send(n, "GET", "/v1/x", "", "Authorization", "Bearer t", "X-Conclave-Reason", "why", "X-Vault-Wrap-TTL", "5m", "X-Vault-Index", mark(7))
 	if string(n.caller.Token.Expose()) != "t" || n.caller.Reason != "why" || n.asked.WrapTTL != 5*time.Minute || n.asked.Read.AtLeastIndex != 7 {
 		t.Errorf("asked %+v by %+v", n.asked, n.caller)
 	}
@@ -107,7 +145,6 @@ func TestRequestsAreUnderstood(t *testing.T) {
 // What makes no sense is refused before anybody is asked, with a code and a text,
 // and nothing of what was sent comes back.
 func TestBadRequests(t *testing.T) {
-	const canary = "hunter2"
 	for name, c := range map[string]struct {
 		method, target, body string
 		headers              []string
@@ -133,6 +170,21 @@ func TestBadRequests(t *testing.T) {
 		"a negative wrap TTL":   {"GET", "/v1/a", "", []string{"X-Vault-Wrap-TTL", "-5"}, 400},
 		"an endless wrap TTL":   {"GET", "/v1/a", "", []string{"X-Vault-Wrap-TTL", "900000h"}, 400},
 		"a foreign index":       {"GET", "/v1/a", "", []string{"X-Vault-Index", canary}, 400},
+		"a bad help parameter":  {"GET", "/v1/a?help=" + canary, "", nil, 400},
+		"help by PUT":           {"PUT", "/v1/a?help=1", "{}", nil, 405},
+		"a long reason":         {"GET", "/v1/a", "", []string{"X-Conclave-Reason", canary + strings.Repeat("x", 512)}, 400},
+		"a reason in two lines": {"GET", "/v1/a", "", []string{"X-Conclave-Reason", "a\t" + canary}, 400},
+		"a reason, not UTF-8":   {"GET", "/v1/a", "", []string{"X-Conclave-Reason", "\xff" + canary}, 400},
+		"a token with a NUL":    {"GET", "/v1/a", "", []string{"X-Vault-Token", "a\x00" + canary}, 400},
+		"a bad bearer":          {"GET", "/v1/a", "", []string{"Authorization", "Bearer a " + canary}, 400},
+		"a number":              {"PUT", "/v1/a", "12345", nil, 400},
+		"text":                  {"PUT", "/v1/a", `"` + canary + `"`, nil, 400},
+		"no JSON":               {"PUT", "/v1/a", canary, nil, 400},
+		"msgpack":               {"PUT", "/v1/a", "\x81\xa1a\xa1" + canary, []string{"Content-Type", "application/msgpack"}, 400},
+		"a form of no sense":    {"PUT", "/v1/a", "a=%zz" + canary, []string{"Content-Type", "application/x-www-form-urlencoded"}, 400},
+		"a trailing slash":      {"DELETE", "/v1//a", "", nil, 400},
+		"escaped slashes":       {"GET", "/v1/a%2f%2fb", "", nil, 400},
+		"an escaped dot":        {"GET", "/v1/a/%2e/b", "", nil, 400},
 		"a bad consistency":     {"GET", "/v1/a", "", []string{"X-Conclave-Consistency", canary}, 400},
 		"a token with a space":  {"GET", "/v1/a", "", []string{"X-Vault-Token", "a " + canary}, 400},
 		"an array":              {"PUT", "/v1/a", `["` + canary + `"]`, nil, 400},
@@ -173,6 +225,7 @@ func TestErrorsAsClientsKnowThem(t *testing.T) {
 		"not found":      {&core.Error{Reason: conclavev1.Reason_REASON_NOT_FOUND, Message: "x"}, 404, ""},
 		"check-and-set":  {&core.Error{Reason: conclavev1.Reason_REASON_CAS_MISMATCH, Message: "x"}, 400, "check-and-set parameter did not match the current version"},
 		"a busy cluster": {&core.Error{Reason: conclavev1.Reason_REASON_OVERLOADED, Message: "busy", RetryAfter: 200 * time.Millisecond}, 503, "busy"},
+		"a node behind":  {&core.Error{Reason: conclavev1.Reason_REASON_INDEX_NOT_REACHED, Message: "behind"}, 412, "behind"},
 		"unknown":        {&core.Error{Reason: conclavev1.Reason_REASON_UNKNOWN_OUTCOME, Message: "whether"}, 500, "whether"},
 		"anything else":  {errors.New("secret detail"), 500, "internal error"},
 	} {
@@ -211,8 +264,8 @@ func TestEnvelope(t *testing.T) {
 	if body["k"] != "<v>" {
 		t.Error("the data of sys/mounts is not at the top")
 	}
-	if at, err := parseIndex(w.Header().Get("X-Vault-Index")); err != nil || at != 9 {
-		t.Errorf("index %d %v", at, err)
+	if got := w.Header().Get("X-Vault-Index"); got != mark(9) {
+		t.Errorf("index %q", got)
 	}
 	r.Missing = true
 	if w = send(&recorder{reply: r}, "GET", "/v1/x", ""); w.Code != 404 {
