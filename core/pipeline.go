@@ -431,19 +431,3 @@ func closeView(v *fsm.View, err *error) {
 		*err = cerr
 	}
 }
-
-// Authorise checks that the caller may do what an act on this node needs that is
-// not a request to an engine: sudo on path. A local check does without a quorum,
-// so that a node can be sealed, and its members looked at, when the cluster has
-// no leader.
-func (p *Pipeline) Authorise(ctx context.Context, c Caller, path string, capability policy.Capability, local bool) error {
-	options := &conclavev1.ReadOptions{}
-	if local {
-		options.Consistency = conclavev1.Consistency_CONSISTENCY_LOCAL
-	}
-	_, err := p.do(ctx, &request{caller: c, name: path, read: options, route: func(*tx) (*plan, error) {
-		return &plan{access: policy.Request{Path: path, Capability: capability, Sudo: true},
-			handle: func() (reply, error) { return reply{finish: func(engine.Commit) {}}, nil }}, nil
-	}})
-	return err
-}

@@ -2,14 +2,10 @@ package core
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/conclave-secrets/conclave/engine"
-	"github.com/conclave-secrets/conclave/policy"
-	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
 // MountRoutes is a mount and what answers in it: what help and OpenAPI describe.
@@ -63,38 +59,4 @@ func (t *tx) planHelp(ctx context.Context, c Caller, q Request) (*plan, error) {
 		return handle()
 	}
 	return out, nil
-}
-
-// permitPatience bounds how long a refusal waits for a quorum to confirm it.
-const permitPatience = 2 * time.Second
-
-// Permit checks that the caller may do something to a path that stands for this
-// node and that no engine answers, and records it. It returns the name of the
-// request in the audit log.
-//
-// What this node has applied is enough to let a caller in, so that one can look at a
-// node whose cluster has no quorum. A refusal may come of being behind, with a token
-// that was made a moment ago on another node: a quorum confirms it, if there is one.
-func (p *Pipeline) Permit(ctx context.Context, c Caller, path string, capability policy.Capability) (id string, err error) {
-	id, err = p.permit(ctx, c, path, capability, &conclavev1.ReadOptions{Consistency: conclavev1.Consistency_CONSISTENCY_LOCAL})
-	var refusal *Error
-	if !errors.As(err, &refusal) || refusal.Reason != conclavev1.Reason_REASON_UNAUTHENTICATED && refusal.Reason != conclavev1.Reason_REASON_DENIED {
-		return id, err
-	}
-	short, cancel := context.WithTimeout(ctx, permitPatience)
-	defer cancel()
-	current, cerr := p.permit(short, c, path, capability, nil)
-	if errors.As(cerr, &refusal) && refusal.Reason == conclavev1.Reason_REASON_NO_LEADER {
-		return id, err
-	}
-	return current, cerr
-}
-
-func (p *Pipeline) permit(ctx context.Context, c Caller, path string, capability policy.Capability, read *conclavev1.ReadOptions) (id string, err error) {
-	r := &request{caller: c, name: path, read: read, route: func(*tx) (*plan, error) {
-		return &plan{access: policy.Request{Path: path, Capability: capability},
-			handle: func() (reply, error) { return reply{finish: func(engine.Commit) {}}, nil }}, nil
-	}}
-	_, err = p.do(ctx, r)
-	return r.id, err
 }

@@ -26,22 +26,22 @@ func TestPermit(t *testing.T) {
 		}
 		h.ledger.stale = view
 	}
-	id, err := h.pipeline.Permit(t.Context(), h.root, "sys/metrics", policy.CapabilityRead)
+	id, err := h.pipeline.Permit(t.Context(), h.root, Act{Path: "sys/metrics", Capability: policy.CapabilityRead})
 	if err != nil || id == "" {
 		t.Errorf("root: %q %v", id, err)
 	}
 	lag()
-	if id, err = h.pipeline.Permit(t.Context(), h.root, "sys/metrics", policy.CapabilityRead); err != nil || id == "" {
+	if id, err = h.pipeline.Permit(t.Context(), h.root, Act{Path: "sys/metrics", Capability: policy.CapabilityRead}); err != nil || id == "" {
 		t.Errorf("a token that the node has not seen yet: %q %v", id, err)
 	}
-	_, err = h.pipeline.Permit(t.Context(), Caller{}, "sys/metrics", policy.CapabilityRead)
+	_, err = h.pipeline.Permit(t.Context(), Caller{}, Act{Path: "sys/metrics", Capability: policy.CapabilityRead})
 	want(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
 
 	h.pipeline.views.ledger = alone{h.ledger}
-	if _, err = h.pipeline.Permit(t.Context(), h.root, "sys/metrics", policy.CapabilityRead); err != nil {
+	if _, err = h.pipeline.Permit(t.Context(), h.root, Act{Path: "sys/metrics", Capability: policy.CapabilityRead}); err != nil {
 		t.Errorf("without a quorum: %v", err)
 	}
 	lag()
-	_, err = h.pipeline.Permit(t.Context(), h.root, "sys/metrics", policy.CapabilityRead)
+	_, err = h.pipeline.Permit(t.Context(), h.root, Act{Path: "sys/metrics", Capability: policy.CapabilityRead})
 	want(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
 }

@@ -28,7 +28,7 @@ func (n *Node) Gauges(ctx context.Context, c core.Caller) ([]vaulthttp.Gauge, er
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.rooms.Pipeline.Permit(ctx, c, "sys/metrics", policy.CapabilityRead); err != nil {
+	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/metrics", Capability: policy.CapabilityRead}); err != nil {
 		return nil, err
 	}
 	all := append(m.raftGauges(), processGauges()...)
@@ -120,7 +120,7 @@ func (n *Node) Host(ctx context.Context, c core.Caller) (*vaulthttp.Host, string
 	if err != nil {
 		return nil, "", err
 	}
-	id, err := m.rooms.Pipeline.Permit(ctx, c, "sys/host-info", policy.CapabilityRead)
+	id, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/host-info", Capability: policy.CapabilityRead})
 	if err != nil {
 		return nil, "", err
 	}

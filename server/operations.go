@@ -155,7 +155,7 @@ func (n *Node) Seal(ctx context.Context, c core.Caller) error {
 	if err != nil {
 		return err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/seal", policy.CapabilityUpdate, true); err != nil {
+	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/seal", Capability: policy.CapabilityUpdate, Sudo: true}); err != nil {
 		return err
 	}
 	m.anchor(ctx, anchorLastTime) // the keys that would do it later are about to go
@@ -246,7 +246,7 @@ func (n *Node) Members(ctx context.Context, c core.Caller) (*conclavev1.MembersR
 	if err != nil {
 		return nil, err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members", policy.CapabilityRead, true); err != nil {
+	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/members", Capability: policy.CapabilityRead, Sudo: true}); err != nil {
 		return nil, err
 	}
 	resp := &conclavev1.MembersResponse{Members: m.askMembers(ctx)}
@@ -305,7 +305,7 @@ func (n *Node) RemoveMember(ctx context.Context, c core.Caller, id string) error
 	if err != nil {
 		return err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members/remove", policy.CapabilityUpdate, false); err != nil {
+	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/members/remove", Capability: policy.CapabilityUpdate, Sudo: true, Quorum: true}); err != nil {
 		return err
 	}
 	if id == "" {
@@ -325,7 +325,7 @@ func (n *Node) TransferLeadership(ctx context.Context, c core.Caller, id string)
 	if err != nil {
 		return "", err
 	}
-	if err := m.rooms.Pipeline.Authorise(ctx, c, "sys/members/transfer", policy.CapabilityUpdate, false); err != nil {
+	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/members/transfer", Capability: policy.CapabilityUpdate, Sudo: true, Quorum: true}); err != nil {
 		return "", err
 	}
 	if err := m.change(ctx, cluster.Change{Kind: cluster.ChangeLeader, ID: id}); err != nil {
