@@ -171,7 +171,8 @@ func parameters(in engine.Input) iter.Seq2[string, any] {
 // introduce tells an engine who asks.
 func (t *tx) introduce(call *engine.Call) {
 	if t.who != nil {
-		call.Caller.DisplayName, call.Caller.TokenID = t.who.token.Name, hex.EncodeToString(t.who.key[1:])
+		call.Caller = engine.Caller{DisplayName: t.who.token.Name, EntityID: t.who.token.EntityId,
+			TokenID: hex.EncodeToString(t.who.key[1:]), Address: call.Caller.Address}
 	}
 }
 
