@@ -27,7 +27,8 @@ func (Backend) Summary() string { return "administration of the cluster" }
 func (Backend) Routes(map[string]string) ([]engine.Route, error) {
 	var all []engine.Route
 	for _, table := range [][]engine.Route{policyRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes(),
-		policyExplainRoutes(), rotateRoutes(), counterRoutes(), openapiRoutes()} {
+		policyExplainRoutes(), rotateRoutes(), counterRoutes(), openapiRoutes(),
+		auditRoutes()} {
 		all = append(all, table...)
 	}
 	return all, nil
