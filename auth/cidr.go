@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/conclave-secrets/conclave/engine"
@@ -87,4 +88,23 @@ func contained(p netip.Prefix, outer []string) bool {
 		}
 	}
 	return false
+}
+
+// Intersect returns the ranges that lie in both of two lists, of which an empty one
+// contains everything. ok is false if nothing does.
+func Intersect(a, b []string) (both engine.Strings, ok bool) {
+	switch {
+	case len(a) == 0:
+		return b, true
+	case len(b) == 0:
+		return a, true
+	}
+	for _, pair := range [][2][]string{{a, b}, {b, a}} {
+		for _, text := range pair[0] {
+			if p, err := netip.ParsePrefix(text); err == nil && contained(p, pair[1]) && !slices.Contains(both, text) {
+				both = append(both, text)
+			}
+		}
+	}
+	return both, len(both) > 0
 }

@@ -14,8 +14,9 @@ type ListResponse struct {
 	Keys []string `json:"keys" doc:"names, sorted"`
 }
 
-// pageSize is how many names are asked of a transaction at a time.
-const pageSize = 1000
+// pageSize is how many names are asked of a transaction at a time. For each page it
+// looks at every name in the directory, so there should be one in most.
+const pageSize = 1 << 16
 
 // List lists the records in a directory. An empty list is an
 // engine.NotFoundError, as clients expect.

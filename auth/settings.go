@@ -91,7 +91,7 @@ func normalize(s *engine.TokenSettings) (err error) {
 // sorted, each once. The policy root is none that a login may give.
 func FoldPolicies(names []string) (engine.Strings, error) {
 	if len(names) > maxPolicies {
-		return nil, &engine.InvalidError{Why: "a role has at most 256 policies"}
+		return nil, &engine.InvalidError{Why: "there are more than 256 policies"}
 	}
 	folded := make(engine.Strings, 0, len(names))
 	for _, name := range names {

@@ -45,6 +45,11 @@ func (t *tx) createBatchToken(s TokenSpec, token *storev1.Token, ttl time.Durati
 	case s.Parent != nil && s.Parent.Batch():
 		return nil, &engine.InvalidError{Why: "batch tokens cannot create more tokens"}
 	}
+	if !t.writes {
+		// A token that is handed out is an effect, though the ledger knows nothing of it:
+		// it must not rest on a view as old as a reader puts up with.
+		return nil, errStaged
+	}
 	text, err := t.sealBatchToken(token, s.Parent, ttl)
 	if err != nil {
 		return nil, err
@@ -80,7 +85,7 @@ func (t *tx) openBatchToken(text redact.Bytes) (*identity, error) {
 	if text.Len() > maxBatchBytes {
 		return nil, nil
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(string(text.Expose()[len(batchPrefix):]))
+	sealed, err := decodeBatchToken(text.Expose()[len(batchPrefix):])
 	if err != nil {
 		return nil, nil
 	}
@@ -108,7 +113,7 @@ func (t *tx) openBatchToken(text redact.Bytes) (*identity, error) {
 		return nil, err
 	}
 	if len(b.Parent) > 0 {
-		if r, err := t.row(append(fsm.Key{byte(spaceToken)}, b.Parent...)); err != nil || r == nil {
+		if parent, err := t.identityAt(append(fsm.Key{byte(spaceToken)}, b.Parent...)); err != nil || parent == nil {
 			return nil, err
 		}
 	}
@@ -117,4 +122,13 @@ func (t *tx) openBatchToken(text redact.Bytes) (*identity, error) {
 		return nil, err
 	}
 	return &identity{key: key, token: &Token{Token: b.Token, key: key, expires: fsm.LogTime(b.ExpiresAt)}}, nil
+}
+
+// decodeBatchToken undoes the spelling of a token. It takes one spelling only: the
+// text is what the token is known by.
+func decodeBatchToken(text []byte) ([]byte, error) {
+	if bytes.ContainsAny(text, "\r\n") { // which the decoder passes over
+		return nil, errors.New("a batch token has a line break")
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(string(text))
 }

@@ -15,6 +15,7 @@ import (
 // olderPaths are routes of the system that another path has replaced.
 var olderPaths = [][2]string{
 	{"sys/policy", "sys/policies/acl"},
+	{"sys/mounts/auth", "sys/auth"},
 	{"sys/renew", "sys/leases/renew"},
 	{"sys/revoke", "sys/leases/revoke"},
 	{"sys/revoke-prefix", "sys/leases/revoke-prefix"},
@@ -23,11 +24,14 @@ var olderPaths = [][2]string{
 
 // canonical is the proper name of what lies at a path of a mount.
 func canonical(m *mount, path string) string {
-	proper := path
+	proper := strings.TrimSuffix(path, "/") // with which a route is found, too
 	for _, p := range olderPaths {
 		if rest, ok := strings.CutPrefix(proper, p[0]); ok && (rest == "" || rest[0] == '/') {
 			proper = p[1] + rest
 		}
+	}
+	if proper == "sys/rotate" {
+		proper = "sys/rotate/keyring"
 	}
 	rest, in := strings.CutPrefix(proper, m.Path)
 	if in && (strings.HasPrefix(m.Path, authPrefix) || strings.HasPrefix(proper, "sys/policies/")) {
@@ -36,14 +40,31 @@ func canonical(m *mount, path string) string {
 	return proper
 }
 
+// listed is a path as rules see it. What is listed is a directory, so its path ends
+// in a slash, whether it was sent with one or not: rules for a listing are written so.
+func listed(req policy.Request, path string) string {
+	if (req.Capability == policy.CapabilityList || req.Capability == policy.CapabilityScan) && !strings.HasSuffix(path, "/") {
+		return path + "/"
+	}
+	return path
+}
+
+// spellings are the names under which rules judge a request: as it was written, and
+// its own.
+func spellings(m *mount, req policy.Request) (written, proper policy.Request) {
+	written, proper = req, req
+	written.Path = listed(req, req.Path)
+	if proper.Path = written.Path; m != nil {
+		proper.Path = listed(req, canonical(m, req.Path))
+	}
+	return written, proper
+}
+
 // decide has the caller's policies decide about a request, under both of its names.
 func (t *tx) decide(p *plan) policy.Decision {
-	d := t.who.acl.Decide(p.access)
-	if !d.Allowed || p.mount == nil {
-		return d
-	}
-	proper := p.access
-	if proper.Path = canonical(p.mount, p.access.Path); proper.Path == p.access.Path {
+	written, proper := spellings(p.mount, p.access)
+	d := t.who.acl.Decide(written)
+	if !d.Allowed || proper.Path == written.Path {
 		return d
 	}
 	if own := t.who.acl.Decide(proper); !own.Allowed && own.Why != policy.NoRule {

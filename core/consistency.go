@@ -57,9 +57,21 @@ const indexPatience = 2 * time.Second
 
 // reach is at for an index that the caller has named: it waits for a short time.
 func (v *views) reach(ctx context.Context, index uint64) (*fsm.View, error) {
+	view, err := v.ledger.View()
+	if err != nil || view.Index() >= index {
+		return view, err
+	}
+	if err := view.Close(); err != nil {
+		return nil, err
+	}
 	wait, cancel := context.WithTimeout(ctx, cmp.Or(v.patience, indexPatience))
 	defer cancel()
-	view, err := v.at(wait, index)
+	// The leader tells with its answer what is committed, sooner than by itself. If
+	// there is none, what is under way may still arrive.
+	if _, err := v.confirm(wait); err != nil && wait.Err() != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	view, err = v.at(wait, index)
 	if err != nil && wait.Err() != nil && ctx.Err() == nil {
 		return nil, refuse(conclavev1.Reason_REASON_INDEX_NOT_REACHED, "this node has not yet what the request demands to be reflected",
 			"try again, or ask another node")

@@ -13,6 +13,7 @@ import (
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/policy"
 	storev1 "github.com/conclave-secrets/conclave/proto/conclave/store/v1"
+	"github.com/conclave-secrets/conclave/seal"
 )
 
 // directory is what a node compiled from the ledger and uses on every request:
@@ -72,11 +73,10 @@ var policyTableGuard = fsm.Key{byte(spacePolicy)}
 // acl compiles the policies with the given names, those that exist, for the bearer
 // of a token. The batch is guarded: any change of any policy makes it conflict.
 func (t *tx) acl(names []string, bearer *storev1.Token) (*policy.ACL, error) {
-	revision, err := t.view.SpaceRevision(spacePolicy)
+	revision, err := t.guardPolicies()
 	if err != nil {
 		return nil, err
 	}
-	t.guard(fsm.Guard{Kind: fsm.GuardSpaceUnchanged, Key: policyTableGuard, Revision: revision})
 	table := t.cache.access.Load()
 	if table == nil || table.revision != revision {
 		table = &accessTable{revision: revision, lists: map[string]accessList{}}
@@ -86,7 +86,7 @@ func (t *tx) acl(names []string, bearer *storev1.Token) (*policy.ACL, error) {
 	}
 	names = slices.Clone(names)
 	slices.Sort(names)
-	key := strings.Join(names, "\x00")
+	key := joined(names)
 	list, ok := table.find(key)
 	if !ok {
 		if list, err = t.accessList(names); err != nil {
@@ -102,13 +102,31 @@ func (t *tx) acl(names []string, bearer *storev1.Token) (*policy.ACL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("naming an access list: %w", err)
 	}
-	key += "\x00\x00" + string(whose)
+	key += "\x00" + string(whose) // no length starts with a NUL
 	own, ok := table.find(key)
 	if !ok {
 		own.acl = t.expand(list.templated, bearer)
 		table.keep(key, own)
 	}
 	return own.acl, nil
+}
+
+// joined is one text for a list of names that no other list has, whatever the names.
+func joined(names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "%d:%s", len(name), name)
+	}
+	return b.String()
+}
+
+// guardPolicies guards all policies as they are, and returns their revision.
+func (t *tx) guardPolicies() (fsm.Revision, error) {
+	revision, err := t.view.SpaceRevision(spacePolicy)
+	if err == nil {
+		t.guard(fsm.Guard{Kind: fsm.GuardSpaceUnchanged, Key: policyTableGuard, Revision: revision})
+	}
+	return revision, err
 }
 
 // accessList reads and parses the policies with the given names.
@@ -155,15 +173,29 @@ func (t *tx) policyKey(name string) (fsm.Key, error) {
 	return t.barrier.Blind(spacePolicy, []string{name})
 }
 
-// PolicyText returns the policy as it was written.
+// PolicyText returns the policy as it was written. One guard covers all policies: a
+// token may have more of them than a batch may have guards.
 func (t *tx) PolicyText(name string) (text string, ok bool, err error) {
 	key, err := t.policyKey(name)
 	if err != nil {
 		return "", false, err
 	}
+	if _, err := t.guardPolicies(); err != nil {
+		return "", false, err
+	}
+	r, err := t.view.Record(key)
+	if err != nil || r == nil {
+		return "", false, err
+	}
+	value, err := t.openSealed(seal.TableRecord, key, 0, r.Value)
+	if err != nil {
+		return "", false, err
+	}
 	p := &storev1.Policy{}
-	r, err := t.message(key, p)
-	return p.Text, r != nil, err
+	if err := proto.Unmarshal(value, p); err != nil {
+		return "", false, fmt.Errorf("reading a stored policy: %w", err)
+	}
+	return p.Text, true, nil
 }
 
 // PutPolicy stages a policy, which must parse.

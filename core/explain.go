@@ -23,24 +23,34 @@ func (t *tx) Explain(token *Token, names []string, req policy.Request) (policy.E
 	if err != nil {
 		return policy.Explanation{}, err
 	}
-	if req.Sudo, err = t.needsSudo(req); err != nil {
+	m, err := t.needsSudo(&req)
+	if err != nil {
 		return policy.Explanation{}, err
 	}
-	return acl.Explain(req), nil
+	written, proper := spellings(m, req)
+	if e := acl.Explain(written); !e.Decision.Allowed || proper.Path == written.Path {
+		return e, nil
+	}
+	if e := acl.Explain(proper); !e.Decision.Allowed && e.Decision.Why != policy.NoRule {
+		return e, nil
+	}
+	return acl.Explain(written), nil
 }
 
-// needsSudo tells whether the route that a request would have asks for sudo.
-func (t *tx) needsSudo(req policy.Request) (bool, error) {
+// needsSudo notes whether the route that a request would have asks for sudo, and
+// returns the mount; nil if nothing answers there.
+func (t *tx) needsSudo(req *policy.Request) (*mount, error) {
 	table, err := t.mounts()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	m, rest := table.find(req.Path)
 	if m == nil || m.routes == nil {
-		return false, nil
+		return nil, nil
 	}
 	match, _ := m.routes.Find(verbOf(req.Capability), rest)
-	return match.Route != nil && match.Route.Sudo, nil
+	req.Sudo = match.Route != nil && match.Route.Sudo
+	return m, nil
 }
 
 // verbOf is the verb that needs a capability.

@@ -82,9 +82,10 @@ func (g *Gate) Progress(cfg seal.Config) seal.Progress {
 	return g.ceremony(cfg).Progress()
 }
 
-// ceremony returns the unsealer for cfg; a rekey in between starts it anew.
+// ceremony returns the unsealer for cfg; a rekey in between starts it anew. Without
+// a share it opens the keyring of cfg, which a rotation may have changed.
 func (g *Gate) ceremony(cfg seal.Config) *seal.Unsealer {
-	if g.unsealer == nil || g.config.Cluster != cfg.Cluster || g.config.Generation != cfg.Generation {
+	if g.unsealer == nil || g.unsealer.Progress().Have == 0 || g.config.Cluster != cfg.Cluster || g.config.Generation != cfg.Generation {
 		g.unsealer, g.config = seal.NewUnsealer(cfg), cfg
 	}
 	return g.unsealer

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/internal/redact"
@@ -91,7 +93,46 @@ func (t *tx) identityAt(key fsm.Key) (*identity, error) {
 		return nil, err
 	}
 	token.lease = r.Lease
+	if there, err := t.mounted(token); err != nil || !there {
+		return nil, err
+	}
 	return &identity{key: key, lease: r.Lease, token: token}, nil
+}
+
+// mounted tells whether the auth mount that made a token is there, and those that
+// made its parents. The leases of a mount that is disabled end by and by, a bounded
+// number an entry; the tokens are worth nothing at once.
+func (t *tx) mounted(token *Token) (bool, error) {
+	table, err := t.mounts()
+	if err != nil {
+		return false, err
+	}
+	made := token.Token
+	for next := token.lease; ; {
+		if made.Mount != "" && table.byID[made.Mount] == nil {
+			return false, nil
+		}
+		if made.Orphan {
+			return true, nil
+		}
+		l, _, err := t.view.Lease(next)
+		if err != nil || l == nil || l.Owner == nil {
+			return err == nil, err
+		}
+		// No guard: what a token says of its mount never changes.
+		r, err := t.view.Record(l.Owner)
+		if err != nil || r == nil { // a parent that lets go of its children is a record no more
+			return err == nil, err
+		}
+		value, err := t.openSealed(seal.TableRecord, l.Owner, 0, r.Value)
+		if err != nil {
+			return false, err
+		}
+		next, made = l.Owner, &storev1.Token{}
+		if err := proto.Unmarshal(value, made); err != nil {
+			return false, fmt.Errorf("reading a stored token: %w", err)
+		}
+	}
 }
 
 var rootAccess = policy.Compile(policy.Root())
@@ -110,7 +151,8 @@ func errBadToken() *Error {
 
 // use counts one use of a token that has a limit; the last one ends it. The
 // record is guarded, so no use is counted twice or lost, on whichever nodes
-// requests run at once.
+// requests run at once. It stands before what the request itself does, which may be
+// to end the token.
 func (t *tx) use(who *identity) error {
 	left := who.token.UsesLeft
 	if left == 1 {
@@ -119,7 +161,14 @@ func (t *tx) use(who *identity) error {
 	}
 	token := cloneMessage(who.token.Token)
 	token.UsesLeft = left - 1
-	return t.putMessage(who.key, token, who.lease)
+	if err := t.putMessage(who.key, token, who.lease); err != nil {
+		return err
+	}
+	ops := t.batch.Operations
+	counted := ops[len(ops)-1]
+	copy(ops[1:], ops)
+	ops[0] = counted
+	return nil
 }
 
 // CallerToken is what the caller sent as its token, whatever that is.

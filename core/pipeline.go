@@ -270,6 +270,7 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 		return nil, err
 	}
 	defer leave()
+	refused := false
 	for range maxAttempts {
 		a, err := p.attempt(ctx, keys, r, account, atLeast)
 		if err != nil {
@@ -322,7 +323,12 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 			}
 			atLeast = result.Index
 		case fsm.Refused:
-			return nil, refusedBatch(result.Reason)
+			// The view was too old to show what the machine minds. On one that shows it,
+			// the route says so in its own words, or has nothing left to do.
+			if refused {
+				return nil, refusedBatch(result.Reason)
+			}
+			refused, atLeast = true, result.Index
 		default:
 			return nil, errUnknown()
 		}

@@ -27,13 +27,13 @@ func (t *tx) openSealed(table seal.Table, key fsm.Key, number uint64, sealed []b
 }
 
 // followRotation goes over to the keyring of the view, if that is newer than the
-// one at work.
+// one at work. While a node is opened there is a barrier and no directory yet.
 func (t *tx) followRotation() error {
 	r, err := t.view.Record(seal.ConfigKey)
 	if err != nil || r == nil {
 		return err
 	}
-	if r.Revision <= t.cache.keyring.Load() {
+	if t.cache != nil && r.Revision <= t.cache.keyring.Load() {
 		return nil
 	}
 	cfg, err := seal.UnmarshalConfig(r.Value)
@@ -44,7 +44,7 @@ func (t *tx) followRotation() error {
 	if errors.Is(err, seal.ErrOlderKeyring) {
 		return nil // of an older view
 	}
-	if err == nil {
+	if err == nil && t.cache != nil {
 		t.cache.keyring.Store(r.Revision)
 	}
 	return err

@@ -152,6 +152,12 @@ var ErrTokenExists = errors.New("the token exists already")
 // token; a batch token stages nothing. A batch token has neither a number of uses
 // nor a period, a chosen text or an endless life; an InvalidError says so.
 func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
+	if s.MaxTTL > 0 {
+		s.Settings.Period = min(s.Settings.Period, engine.Duration(s.MaxTTL))
+	}
+	if s.Parent != nil && s.Parent.Lease != nil && s.Parent.Lease.Depth >= fsm.MaxLeaseDepth {
+		return nil, &engine.InvalidError{Why: fmt.Sprintf("more than %d tokens would descend from one another", fsm.MaxLeaseDepth)}
+	}
 	ttl, maxTTL := s.times()
 	token := &storev1.Token{
 		Name: s.DisplayName, Root: slices.Contains(s.Policies, "root"), CreatedAt: timestampOf(t.Now()), Policies: s.Policies,

@@ -79,8 +79,15 @@ func (t *tx) wrap(answer reply) (reply, error) {
 	return reply{value: out, finish: func(c engine.Commit) { out.Index, info.CreatedAt = c.Index, c.Time }}, nil
 }
 
+// maxWrapped bounds what can be wrapped, in bytes, so that with all that belongs to
+// it it is a value that the ledger takes.
+const maxWrapped = fsm.MaxValueSize - 64<<10
+
 // stageWrapped gives row a token of its own and stages it.
 func (t *tx) stageWrapped(row *storev1.Wrapped, ttl time.Duration) (*WrapInfo, error) {
+	if len(row.Body) > maxWrapped {
+		return nil, &engine.TooLargeError{What: "answer to wrap", Bytes: len(row.Body), Limit: maxWrapped}
+	}
 	text, err := newToken(t.rand)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"unicode/utf8"
 )
@@ -54,8 +55,10 @@ func ParseBody(raw []byte) (Object, error) {
 		return nil, &InvalidError{fmt.Sprintf("failed to decode JSON input: it nests deeper than %d", MaxBodyDepth)}
 	}
 	var body Object
-	if json.Unmarshal(raw, &body) != nil {
-		// The text of json's error may quote the body.
+	switch err := json.Unmarshal(raw, &body); {
+	case errors.Is(err, errElements):
+		return nil, &InvalidError{"failed to decode JSON input: it " + errElements.Error()}
+	case err != nil: // the text of json's error may quote the body
 		return nil, &InvalidError{"failed to decode JSON input: it is no JSON object"}
 	}
 	return body, nil
@@ -81,6 +84,27 @@ func deeper(p []byte, limit int) bool {
 		}
 	}
 	return false
+}
+
+// members is how many members the object in p has, if it is a valid one.
+func members(p []byte) int {
+	n, depth, quoted := 1, 0, false
+	for i := 0; i < len(p); i++ {
+		switch {
+		case quoted && p[i] == '\\':
+			i++
+		case p[i] == '"':
+			quoted = !quoted
+		case quoted:
+		case p[i] == '{' || p[i] == '[':
+			depth++
+		case p[i] == '}' || p[i] == ']':
+			depth--
+		case p[i] == ',' && depth == 1:
+			n++
+		}
+	}
+	return n
 }
 
 // skipString walks over the string of a valid JSON value that begins at i, and

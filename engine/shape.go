@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -285,12 +286,21 @@ func match(pattern, path []string) (map[string]string, bool) {
 // Bind makes the request that the route's handler takes.
 func (m Match) Bind(in Input) (any, error) { return m.Route.request.bind(m.variables, in) }
 
-// Creates tells whether a write would create what is not there yet.
+// Creates tells whether a write would create what is not there yet. It is asked
+// before it is known whether the caller may write: a request that makes no sense
+// creates nothing, and the handler says so to those who may.
 func (m Match) Creates(c *Call, request any) (bool, error) {
 	if m.Route.exists == nil {
 		return false, nil
 	}
 	exists, err := m.Route.exists(c, request)
+	var (
+		invalid *InvalidError
+		path    *PathError
+	)
+	if errors.As(err, &invalid) || errors.As(err, &path) {
+		return false, nil
+	}
 	return !exists, err
 }
 

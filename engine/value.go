@@ -121,12 +121,26 @@ func (t *Text) UnmarshalJSON(p []byte) error {
 	return err
 }
 
+// MaxElements bounds the lists, the maps and the objects that a request may hold, by
+// their elements. Requests are read before it is known who sends them, and an element
+// of two bytes takes a hundred in memory.
+const MaxElements = 1 << 16
+
+var errElements = fmt.Errorf("has more than %d elements", MaxElements)
+
+// crowded tells whether raw, JSON or text, may have too many elements: none is without
+// a comma. Commas within texts count, so what it calls crowded need not be.
+func crowded(raw []byte) bool { return bytes.Count(raw, []byte(",")) >= MaxElements }
+
 // Strings is a list, or text with commas between. Empty elements are left out.
 type Strings []string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *Strings) UnmarshalJSON(p []byte) error {
 	*s = Strings{}
+	if crowded(p) {
+		return errElements
+	}
 	var list []Text
 	if len(p) > 0 && p[0] == '[' {
 		if err := json.Unmarshal(p, &list); err != nil {
@@ -184,6 +198,9 @@ type Map map[string]string
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *Map) UnmarshalJSON(p []byte) error {
 	*m = Map{}
+	if crowded(p) {
+		return errElements
+	}
 	if len(p) > 0 && p[0] == '{' {
 		var object map[string]Text
 		if err := json.Unmarshal(p, &object); err != nil {
@@ -211,6 +228,14 @@ func (m *Map) UnmarshalJSON(p []byte) error {
 // An Object is a JSON object whose values are kept as they were written: numbers
 // do not pass through a float. It is what users store.
 type Object map[string]json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *Object) UnmarshalJSON(p []byte) error {
+	if crowded(p) && members(p) > MaxElements {
+		return errElements
+	}
+	return json.Unmarshal(p, (*map[string]json.RawMessage)(o))
+}
 
 // scalar returns the text of a JSON string, number or truth value; null is "".
 func scalar(p []byte) (string, error) {

@@ -38,11 +38,13 @@ func login(c *engine.Call, q *loginRequest) (*struct{}, error) {
 	if !auth.Admits(r.SecretRanges, c.Caller.Address) || !auth.Admits(r.BoundCIDRs, c.Caller.Address) {
 		return nil, refused("the address is outside the ranges of the role")
 	}
-	ranges := l.Token.BoundCIDRs
-	l.Token = r.TokenSettings
-	if len(ranges) > 0 {
-		l.Token.BoundCIDRs = ranges
+	// The role may have been narrowed since the secret id was made.
+	ranges, some := auth.Intersect(l.Token.BoundCIDRs, r.BoundCIDRs)
+	if !some {
+		return nil, refused("the ranges of the secret id are outside those of the role")
 	}
+	l.Token = r.TokenSettings
+	l.Token.BoundCIDRs = ranges
 	l.DisplayName, l.Alias = auth.DisplayName(c.Mount, ""), r.RoleID
 	l.Metadata["role_name"] = name
 	c.Login(l)

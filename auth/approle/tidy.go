@@ -50,7 +50,7 @@ func liveUIDs(tx engine.Tx) (map[string]bool, error) {
 // each calls f with every name in a directory until it returns false or an error.
 func each(tx engine.Tx, dir engine.Path, f func(name string) (bool, error)) error {
 	for after := ""; ; {
-		names, more, err := tx.Records(dir, after, 500)
+		names, more, err := tx.Records(dir, after, 1<<16) // each page looks at all of them
 		if err != nil {
 			return err
 		}

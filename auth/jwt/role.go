@@ -69,7 +69,7 @@ func (m *textLists) UnmarshalJSON(p []byte) error {
 			p = []byte("{}")
 		}
 	}
-	var values map[string]json.RawMessage
+	var values engine.Object
 	if err := json.Unmarshal(p, &values); err != nil {
 		return &engine.InvalidError{Why: "is no object of texts or lists of texts"}
 	}
@@ -84,12 +84,18 @@ func (m *textLists) UnmarshalJSON(p []byte) error {
 	return nil
 }
 
+// maxListBytes bounds a list of texts as it is sent, before anybody is known to send it.
+const maxListBytes = 1 << 20
+
 // texts reads a text or a list of texts. Unlike engine.Strings it does not split
 // a text at commas, which a claim may contain.
 func texts(p json.RawMessage) (engine.Strings, error) {
 	var one engine.Text
 	if one.UnmarshalJSON(p) == nil {
 		return engine.Strings{string(one)}, nil
+	}
+	if len(p) > maxListBytes {
+		return nil, &engine.InvalidError{Why: "has a list that is too long"}
 	}
 	var many []engine.Text
 	if err := json.Unmarshal(p, &many); err != nil {

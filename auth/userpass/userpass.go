@@ -13,6 +13,8 @@
 package userpass
 
 import (
+	"runtime"
+
 	"github.com/conclave-secrets/conclave/auth"
 	"github.com/conclave-secrets/conclave/engine"
 )
@@ -24,7 +26,12 @@ type Backend struct{ hasher *hasher }
 var _ engine.Backend = &Backend{}
 
 // New returns the method with the cost that DESIGN.md of package auth states.
-func New() *Backend { return &Backend{newHasher(standardCost, maxHashing, maxWaiting)} }
+//
+// Anybody may have passwords hashed. That takes half of the cores at most, so that the
+// node goes on with what else it has to do.
+func New() *Backend {
+	return &Backend{newHasher(standardCost, min(maxHashing, max(1, runtime.GOMAXPROCS(0)/2)), maxWaiting)}
+}
 
 // Type implements engine.Backend.
 func (*Backend) Type() string { return "userpass" }

@@ -3,7 +3,6 @@ package sys
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +49,13 @@ func explain(c *engine.Call, r *explainRequest) (*policy.Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
+	names, root, err := namedPolicies(r.Policies)
+	if err != nil {
+		return nil, err
+	}
+	if root {
+		names = append(names, "root")
+	}
 	parameters := map[string]any{}
 	for name, raw := range r.Parameters {
 		var value any
@@ -58,7 +64,7 @@ func explain(c *engine.Call, r *explainRequest) (*policy.Explanation, error) {
 		}
 		parameters[name] = value
 	}
-	e, err := ask[explainer](c).Explain(token, slices.Clone(r.Policies), policy.Request{
+	e, err := ask[explainer](c).Explain(token, names, policy.Request{
 		Path: strings.TrimLeft(r.Path, "/"), Capability: capability, Parameters: maps.All(parameters),
 		Wrapped: r.WrapTTL > 0, WrapTTL: time.Duration(r.WrapTTL), Reason: r.Reason,
 	})

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -42,6 +43,10 @@ var halves = []half{
 // fixed mounts are part of every cluster.
 var fixed = map[string]bool{"sys/": true, "cubbyhole/": true, "auth/token/": true}
 
+// singletons are types that are mounted where fixed says, and nowhere else: under another path
+// the administration would answer to rules that speak of that path.
+var singletons = map[string]bool{"system": true, "cubbyhole": true, "token": true}
+
 // maxMountPath bounds the path of a mount, in bytes.
 const maxMountPath = 256
 
@@ -50,6 +55,10 @@ func (h half) path(sent string) (string, error) {
 	p, err := engine.ParsePath(strings.Trim(sent, "/"), maxMountPath)
 	if err != nil {
 		return "", err
+	}
+	// Whoever writes a rule for such a mount would write one for others, too.
+	if slices.Contains(p, "+") || strings.ContainsFunc(sent, func(r rune) bool { return r == '*' || unicode.Is(unicode.Cf, r) }) {
+		return "", &engine.InvalidError{Why: "the path of a mount has no *, no segment + and nothing that cannot be seen"}
 	}
 	path := h.prefix + p.String() + "/"
 	if h.prefix == "" && (strings.HasPrefix(path, "auth/") || path == "sys/") {
@@ -63,19 +72,47 @@ func (h half) has(row *storev1.Mount) bool {
 	return strings.HasPrefix(row.Path, "auth/") == (h.prefix != "")
 }
 
+// halfOf is the half that a mount is of.
+func halfOf(row *storev1.Mount) half {
+	if halves[1].has(row) {
+		return halves[1]
+	}
+	return halves[0]
+}
+
 type mountPath struct {
 	Path string `path:"path" doc:"where it is mounted"`
 }
 
 type mountConfig struct {
-	DefaultLeaseTTL   *engine.Duration `json:"default_lease_ttl" doc:"time to live when nothing says otherwise; 0: the system's"`
-	MaxLeaseTTL       *engine.Duration `json:"max_lease_ttl" doc:"longest time to live; 0: the system's"`
-	Description       *string          `json:"description" doc:"for people"`
-	ListingVisibility *string          `json:"listing_visibility" doc:"unauth: shown to who is not logged in"`
-	TokenType         *string          `json:"token_type" doc:"of the tokens of an auth method"`
-	Options           engine.Map       `json:"options" doc:"of the type"`
-	AuditRequestKeys  *engine.Strings  `json:"audit_non_hmac_request_keys" doc:"fields of requests that the audit log shows in clear"`
-	AuditResponseKeys *engine.Strings  `json:"audit_non_hmac_response_keys" doc:"fields of answers that the audit log shows in clear"`
+	DefaultLeaseTTL   leaseTTL        `json:"default_lease_ttl" doc:"time to live when nothing says otherwise; 0 or system: the system's; empty: as it is"`
+	MaxLeaseTTL       leaseTTL        `json:"max_lease_ttl" doc:"longest time to live; 0 or system: the system's; empty: as it is"`
+	Description       *string         `json:"description" doc:"for people"`
+	ListingVisibility *string         `json:"listing_visibility" doc:"unauth: shown to who is not logged in"`
+	TokenType         *string         `json:"token_type" doc:"of the tokens of an auth method"`
+	Options           engine.Map      `json:"options" doc:"of the type"`
+	AuditRequestKeys  *engine.Strings `json:"audit_non_hmac_request_keys" doc:"fields of requests that the audit log shows in clear"`
+	AuditResponseKeys *engine.Strings `json:"audit_non_hmac_response_keys" doc:"fields of answers that the audit log shows in clear"`
+}
+
+// A leaseTTL is seconds or a duration in words. Clients that tune one of two send the
+// other one, too, with nothing in it.
+type leaseTTL = engine.Text
+
+// setTTL changes a time to live, if one was sent.
+func setTTL(ttl **durationpb.Duration, name string, sent leaseTTL) error {
+	switch sent {
+	case "":
+		return nil
+	case "system":
+		sent = "0"
+	}
+	d, err := engine.ParseDuration(string(sent))
+	if err != nil {
+		return &engine.InvalidError{Why: fmt.Sprintf("the field %q %v", name, err)}
+	}
+	*ttl = durationpb.New(d)
+	return nil
 }
 
 type enableMount struct {
@@ -89,11 +126,11 @@ type enableMount struct {
 }
 
 func (m *mountConfig) apply(row *storev1.Mount) error {
-	if m.DefaultLeaseTTL != nil {
-		row.DefaultTtl = durationpb.New(time.Duration(*m.DefaultLeaseTTL))
+	if err := setTTL(&row.DefaultTtl, "default_lease_ttl", m.DefaultLeaseTTL); err != nil {
+		return err
 	}
-	if m.MaxLeaseTTL != nil {
-		row.MaxTtl = durationpb.New(time.Duration(*m.MaxLeaseTTL))
+	if err := setTTL(&row.MaxTtl, "max_lease_ttl", m.MaxLeaseTTL); err != nil {
+		return err
 	}
 	if row.MaxTtl.AsDuration() > 0 && row.DefaultTtl.AsDuration() > row.MaxTtl.AsDuration() {
 		return &engine.InvalidError{Why: "default_lease_ttl is above max_lease_ttl"}
@@ -235,8 +272,12 @@ func (h half) list(c *engine.Call, _ *struct{}) (*mountTable, error) {
 	return &table, nil
 }
 
-// find returns the row at a path as a client calls it.
+// find returns the row at a path as a client calls it. Clients ask for an auth method
+// under sys/mounts, too, where that takes no sudo.
 func (h half) find(c *engine.Call, sent string) (*storev1.Mount, error) {
+	if name, below := strings.CutPrefix(strings.Trim(sent, "/"), halves[1].prefix); below && h.prefix == "" {
+		return halves[1].find(c, name)
+	}
 	path, err := h.path(sent)
 	if err != nil {
 		return nil, err
@@ -261,7 +302,7 @@ func (h half) read(c *engine.Call, r *mountPath) (*mountData, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.show(row), nil
+	return halfOf(row).show(row), nil
 }
 
 // tuning tells the effective values: those of the system where the mount has none.
@@ -270,7 +311,7 @@ func (h half) tuning(c *engine.Call, r *mountPath) (*tuneData, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := &tuneData{h.config(row), row.Description, options(row)}
+	data := &tuneData{halfOf(row).config(row), row.Description, options(row)}
 	if data.DefaultLeaseTTL == 0 {
 		data.DefaultLeaseTTL = int64(core.SystemTTL / time.Second)
 	}
@@ -306,6 +347,9 @@ func (h half) enable(c *engine.Call, r *enableMount) (*none, error) {
 		row.Type, row.Options = "kv", with(row.Options, "version", "1")
 	case "":
 		return nil, &engine.InvalidError{Why: "backend type must be specified as a string"}
+	}
+	if singletons[row.Type] {
+		return nil, &engine.InvalidError{Why: fmt.Sprintf("mount type of %q is not mountable", row.Type)}
 	}
 	config := r.Config
 	config.Options = nil
@@ -455,9 +499,5 @@ func preflight(c *engine.Call, r *mountPath) (*preflightAnswer, error) {
 	if best == nil || !m.MayAny(best.Path) {
 		return nil, core.Denied(fmt.Sprintf("preflight capability check returned 403, please ensure client's policies grant access to path %q", path))
 	}
-	h := halves[0]
-	if halves[1].has(best) {
-		h = halves[1]
-	}
-	return &preflightAnswer{best.Path, *h.show(best)}, nil
+	return &preflightAnswer{best.Path, *halfOf(best).show(best)}, nil
 }

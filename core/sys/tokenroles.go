@@ -141,10 +141,18 @@ func (q *writeTokenRole) apply(r *tokenRole) (err error) {
 		return err
 	}
 	for _, list := range []*engine.Strings{&r.AllowedPolicies, &r.DisallowedPolicies, &r.AllowedPoliciesGlob, &r.DisallowedPoliciesGlob, &r.AllowedEntityAliases} {
-		*list = lowered(*list)
+		if *list = lowered(*list); len(*list) > maxRoleNames {
+			return &engine.InvalidError{Why: fmt.Sprintf("a role names at most %d policies or patterns of one kind", maxRoleNames)}
+		}
 	}
 	return r.check()
 }
+
+// maxRoleNames bounds the lists of a role: each use of it goes over them.
+const maxRoleNames = 256
+
+// maxEntityAlias bounds who a token belongs to, in bytes: each token carries it.
+const maxEntityAlias = 256
 
 func (r *tokenRole) check() error {
 	invalid := func(why string) error { return &engine.InvalidError{Why: why} }
@@ -195,7 +203,8 @@ func createByRole(c *engine.Call, r *createRoleToken) (*core.Auth, error) {
 		return nil, err
 	}
 	if entityAlias != "" {
-		if !matches(role.AllowedEntityAliases, strings.ToLower(entityAlias)) {
+		entityAlias = strings.ToLower(entityAlias) // as it is matched, so that one name is one entity
+		if len(entityAlias) > maxEntityAlias || !matches(role.AllowedEntityAliases, entityAlias) {
 			return nil, &engine.InvalidError{Why: "invalid 'entity_alias' value"}
 		}
 		alias = &storev1.Alias{MountAccessor: c.Mount.Accessor, Name: entityAlias, Inherited: true}
@@ -216,9 +225,13 @@ func createByRole(c *engine.Call, r *createRoleToken) (*core.Auth, error) {
 // policies are those of a token by the role: within what the role allows or, if it
 // says nothing, within what the caller has. The policy root is never among them.
 func (r *tokenRole) policies(q *createToken, own []string) ([]string, error) {
-	asked := lowered(q.Policies)
+	asked, root, err := namedPolicies(q.Policies)
 	limited := len(r.AllowedPolicies)+len(r.AllowedPoliciesGlob) > 0
 	switch {
+	case err != nil:
+		return nil, err
+	case root:
+		return nil, &engine.InvalidError{Why: "a role makes no root tokens"}
 	case len(asked) > 0:
 	case limited:
 		asked = slices.Clone(r.AllowedPolicies)
@@ -228,6 +241,7 @@ func (r *tokenRole) policies(q *createToken, own []string) ([]string, error) {
 	forbidden := func(p string) bool {
 		return slices.Contains(r.DisallowedPolicies, p) || matches(r.DisallowedPoliciesGlob, p)
 	}
+	withDefault := !bool(r.NoDefaultPolicy) && !bool(q.NoDefaultPolicy) && !forbidden("default")
 	for _, p := range asked {
 		allowed := slices.Contains(own, p) || slices.Contains(own, "root")
 		if limited {
@@ -238,11 +252,10 @@ func (r *tokenRole) policies(q *createToken, own []string) ([]string, error) {
 			return nil, &engine.InvalidError{Why: "a role makes no root tokens"}
 		case forbidden(p):
 			return nil, &engine.InvalidError{Why: fmt.Sprintf("token policies (%q) may not have one that the role disallows", asked)}
-		case !allowed && p != "default":
+		case !allowed && !(p == "default" && withDefault):
 			return nil, &engine.InvalidError{Why: "token policies must be a subset of the role's allowed policies, or of the caller's"}
 		}
 	}
-	withDefault := !bool(r.NoDefaultPolicy) && !bool(q.NoDefaultPolicy) && !forbidden("default")
 	return complete(asked, withDefault), nil
 }
 

@@ -162,19 +162,25 @@ func (r *createToken) create(c *engine.Call, orphan bool) (*core.Auth, error) {
 }
 
 // make makes a token of what was decided, and of what the request may always say.
+// What bounds the caller's own token bounds those that it makes: nobody gets rid of a
+// number of uses, of an end or of a range of addresses by way of another token.
 func (r *createToken) make(c *engine.Call, s core.TokenSpec, orphan bool) (*core.Auth, error) {
 	t := ask[tokens](c)
 	parent, err := t.OwnToken()
-	switch {
-	case err != nil:
+	if err == nil {
+		err = mayHaveChildren(parent)
+	}
+	if err != nil {
 		return nil, err
-	case parent != nil && parent.Batch():
-		return nil, &engine.InvalidError{Why: "batch tokens cannot create more tokens"}
-	case !orphan:
+	}
+	if !orphan {
 		s.Parent = parent
-		if s.Alias == nil && parent != nil {
+		if s.Alias == nil {
 			s.Alias = parent.InheritedAlias()
 		}
+	}
+	if len(s.Settings.BoundCIDRs) == 0 {
+		s.Settings.BoundCIDRs = parent.BoundCidrs
 	}
 	for _, p := range s.Policies {
 		if _, ok, err := t.PolicyText(p); err != nil {
@@ -184,6 +190,9 @@ func (r *createToken) make(c *engine.Call, s core.TokenSpec, orphan bool) (*core
 		}
 	}
 	s.Endless = slices.Contains(s.Policies, "root") && s.Settings.TTL == 0 && s.Settings.ExplicitMaxTTL == 0 && s.Settings.Period == 0
+	if _, _, ends := parent.Times(); ends && s.Endless {
+		return nil, &engine.InvalidError{Why: "expiring root tokens cannot create non-expiring root tokens"}
+	}
 	s.DisplayName, s.Metadata, s.Mount, s.Text = displayName(r.DisplayName), r.Meta, c.Mount.ID, r.ID
 	s.DefaultTTL, s.MaxTTL = c.Mount.DefaultTTL, c.Mount.MaxTTL
 	made, err := t.CreateToken(s)
@@ -196,6 +205,19 @@ func (r *createToken) make(c *engine.Call, s core.TokenSpec, orphan bool) (*core
 	return &core.Auth{Token: &made.Token, Text: made.Text.Expose(), TTL: made.TTL, Renewable: made.Renewable}, nil
 }
 
+// mayHaveChildren tells whether a caller's token can make others, orphans too.
+func mayHaveChildren(parent *core.Token) error {
+	switch {
+	case parent == nil:
+		return errBadToken
+	case parent.Batch():
+		return &engine.InvalidError{Why: "batch tokens cannot create more tokens"}
+	case parent.UsesLeft > 0:
+		return &engine.InvalidError{Why: "restricted use token cannot generate child tokens"}
+	}
+	return nil
+}
+
 // check refuses what makes no sense, and what takes sudo.
 func (r *createToken) check(forbiddenOrphan, sudo bool) error {
 	switch {
@@ -203,6 +225,8 @@ func (r *createToken) check(forbiddenOrphan, sudo bool) error {
 		return &engine.InvalidError{Why: "the type of a token is service or batch"}
 	case r.NumUses < 0:
 		return &engine.InvalidError{Why: "number of uses cannot be negative"}
+	case len(r.DisplayName) > maxDisplayName:
+		return &engine.InvalidError{Why: fmt.Sprintf("the display name has more than %d bytes", maxDisplayName)}
 	case r.EntityAlias != "":
 		return &engine.InvalidError{Why: "'entity_alias' is only allowed in combination with token role"}
 	case forbiddenOrphan, !sudo && (r.ID != "" || r.Period > 0):
@@ -213,6 +237,10 @@ func (r *createToken) check(forbiddenOrphan, sudo bool) error {
 	}
 	return checkText(r.ID)
 }
+
+// maxDisplayName bounds what a token is called, in bytes: the token and each record in
+// the audit log carry it.
+const maxDisplayName = 256
 
 // maxTokenText bounds a token that a caller chooses.
 const maxTokenText = 128
@@ -231,25 +259,41 @@ func checkText(text string) error {
 	return nil
 }
 
-// policies are those of the new token: a part of the caller's, unless it may do more.
+// policies are those of the new token: the caller's own where none are named, else a
+// part of these, unless it may do more. The policy default is no exception: it says
+// what somebody wrote in it.
 func (r *createToken) policies(own []string, sudo bool) ([]string, error) {
-	policies := lowered(r.Policies)
-	if len(policies) == 0 {
-		policies = slices.Clone(own)
+	asked, root, err := namedPolicies(r.Policies)
+	if err != nil {
+		return nil, err
 	}
-	if slices.Contains(policies, "root") {
+	if !root && len(asked) == 0 {
+		asked, root = slices.Clone(own), slices.Contains(own, "root")
+	}
+	if root {
 		if !slices.Contains(own, "root") {
 			return nil, &engine.InvalidError{Why: "tokens may not be created with the root policy by a token without it"}
 		}
 		return []string{"root"}, nil
 	}
-	policies = complete(policies, !bool(r.NoDefaultPolicy))
-	for _, p := range policies {
-		if !sudo && p != "default" && !slices.Contains(own, p) {
+	for _, p := range asked {
+		if !sudo && !slices.Contains(own, p) {
 			return nil, &engine.InvalidError{Why: "child policies must be subset of parent"}
 		}
 	}
-	return policies, nil
+	return complete(asked, !bool(r.NoDefaultPolicy) && (sudo || slices.Contains(own, "default"))), nil
+}
+
+// namedPolicies checks the names of policies for a token and folds them. Names that
+// nobody can write a policy under are refused: what is not there can be no threat, but
+// a list of names is looked up as a whole. root is told apart.
+func namedPolicies(sent []string) (names []string, root bool, err error) {
+	rest := slices.DeleteFunc(lowered(sent), func(name string) bool {
+		root = root || name == "root"
+		return name == "root"
+	})
+	names, err = auth.FoldPolicies(rest)
+	return names, root, err
 }
 
 func lowered(names []string) []string {

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"encoding/json"
 	"maps"
 	"strconv"
 	"time"
@@ -42,11 +43,35 @@ type metadataPatch struct {
 // metadataFields are those of a patch: null sets a field back, and a null within
 // the custom metadata removes a key.
 type metadataFields struct {
-	Path               string                  `path:"path" doc:"path of the secret"`
-	CASRequired        *engine.Bool            `json:"cas_required" doc:"every write must name the version it expects to be current"`
-	CustomMetadata     map[string]*engine.Text `json:"custom_metadata" doc:"texts to set, or null to remove one; null removes all"`
-	DeleteVersionAfter *engine.Duration        `json:"delete_version_after" doc:"time after which a new version deletes itself; 0: never"`
-	MaxVersions        *engine.Int             `json:"max_versions" doc:"how many versions to keep; 0: what the mount says, or 10"`
+	Path               string           `path:"path" doc:"path of the secret"`
+	CASRequired        *engine.Bool     `json:"cas_required" doc:"every write must name the version it expects to be current"`
+	CustomMetadata     textsPatch       `json:"custom_metadata" doc:"texts to set, or null to remove one; null removes all"`
+	DeleteVersionAfter *engine.Duration `json:"delete_version_after" doc:"time after which a new version deletes itself; 0: never"`
+	MaxVersions        *engine.Int      `json:"max_versions" doc:"how many versions to keep; 0: what the mount says, or 10"`
+}
+
+// textsPatch has texts to set, and nil for those to remove.
+type textsPatch map[string]*engine.Text
+
+// UnmarshalJSON implements json.Unmarshaler. Its errors quote nothing.
+func (t *textsPatch) UnmarshalJSON(p []byte) error {
+	var raw engine.Object // which bounds how many there are
+	if err := json.Unmarshal(p, &raw); err != nil {
+		return &engine.InvalidError{Why: "is no map of strings"}
+	}
+	*t = make(textsPatch, len(raw))
+	for key, value := range raw {
+		if string(value) == "null" {
+			(*t)[key] = nil
+			continue
+		}
+		text := new(engine.Text)
+		if err := json.Unmarshal(value, text); err != nil {
+			return &engine.InvalidError{Why: "is no map of strings"}
+		}
+		(*t)[key] = text
+	}
+	return nil
 }
 
 func (k v2) metadataRoutes() []engine.Route {

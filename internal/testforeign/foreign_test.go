@@ -65,7 +65,7 @@ func number(v any) string {
 // another node: any node serves, and reads see what was written a moment ago.
 func TestVersionedSecrets(t *testing.T) {
 	byEach(t, func(t *testing.T, h hand) {
-		path := "app/" + strings.ReplaceAll(t.Name(), "/", "-")
+		path := "app/" + unique(t)
 		data, metadata := "secret/data/"+path, "secret/metadata/"+path
 		if s := must(t)(h.Read(data, nil)); s != nil {
 			t.Errorf("a secret that was never written reads as %+v", s)
@@ -124,7 +124,7 @@ func TestVersionedSecrets(t *testing.T) {
 func TestTokensAndPolicies(t *testing.T) {
 	byEach(t, func(t *testing.T, h hand) {
 		root := rootToken(t)
-		policy := "p-" + strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
+		policy := "p-" + unique(t)
 		must(t)(h.Write("sys/policies/acl/"+policy, map[string]any{"policy": `
 			path "secret/data/` + policy + `/*" { capabilities = ["create", "read"] }
 			path "auth/token/create" { capabilities = ["update"] }`}))
@@ -202,7 +202,7 @@ func TestUseLimit(t *testing.T) {
 // A wrapped answer has one reader, of many who try at once on all nodes.
 func TestWrapping(t *testing.T) {
 	byEach(t, func(t *testing.T, h hand) {
-		path := "secret/data/wrapped-" + strings.ReplaceAll(t.Name(), "/", "-")
+		path := "secret/data/wrapped-" + unique(t)
 		must(t)(h.Write(path, map[string]any{"data": map[string]any{"k": "v"}}))
 		h.SetWrapTTL("60")
 		wrapped := must(t)(h.Read(path, nil))
@@ -247,7 +247,7 @@ func TestWrapping(t *testing.T) {
 // Engines are mounted, tuned, moved and ended.
 func TestMounts(t *testing.T) {
 	byEach(t, func(t *testing.T, h hand) {
-		name := "m-" + strings.ReplaceAll(t.Name(), "/", "-")
+		name := "m-" + unique(t)
 		must(t)(h.Write("sys/mounts/"+name, map[string]any{"type": "kv-v2", "description": "mine", "config": map[string]any{"max_lease_ttl": "2h"}}))
 		refused(t, h, 400, "path is already in use at "+name+"/")(h.Write("sys/mounts/"+name, map[string]any{"type": "kv"}))
 		refused(t, h, 400, "plugin not found in the catalog")(h.Write("sys/mounts/other"+name, map[string]any{"type": "nosuch"}))
@@ -295,7 +295,7 @@ func TestCubbyhole(t *testing.T) {
 // wrong is told no more than that.
 func TestLogins(t *testing.T) {
 	byEach(t, func(t *testing.T, h hand) {
-		at1 := "approle-" + strings.ReplaceAll(t.Name(), "/", "-")
+		at1 := "approle-" + unique(t)
 		must(t)(h.Write("sys/auth/"+at1, map[string]any{"type": "approle"}))
 		role := "auth/" + at1 + "/role/web"
 		must(t)(h.Write(role, map[string]any{"token_policies": "default", "token_ttl": "20m", "secret_id_num_uses": 1}))
@@ -317,7 +317,7 @@ func TestLogins(t *testing.T) {
 		refused(t, h, 403, "permission denied")(h.Read("auth/token/lookup-self", nil))
 		h.SetToken(rootToken(t))
 
-		at2 := "userpass-" + strings.ReplaceAll(t.Name(), "/", "-")
+		at2 := "userpass-" + unique(t)
 		must(t)(h.Write("sys/auth/"+at2, map[string]any{"type": "userpass"}))
 		must(t)(h.Write("auth/"+at2+"/users/ann", map[string]any{"password": "correct horse", "token_policies": "default"}))
 		person := must(t)(h.Write("auth/"+at2+"/login/ann", map[string]any{"password": "correct horse"}))
@@ -342,7 +342,7 @@ func TestSignedLogins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mount := "auth/jwt-" + strings.ReplaceAll(t.Name(), "/", "-")
+		mount := "auth/jwt-" + unique(t)
 		must(t)(h.Write("sys/"+mount, map[string]any{"type": "jwt"}))
 		must(t)(h.Write(mount+"/config", map[string]any{"bound_issuer": "us",
 			"jwt_validation_pubkeys": string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}))
@@ -379,7 +379,7 @@ func TestLeases(t *testing.T) {
 	}
 	defer c.Close()
 	byEach(t, func(t *testing.T, h hand) {
-		prefix := "leases/" + strings.ReplaceAll(t.Name(), "/", "-")
+		prefix := "leases/" + unique(t)
 		granted, err := c.Leases.Grant(t.Context(), client.LeaseRequest{Prefix: prefix, TTL: time.Hour})
 		if err != nil {
 			t.Fatal(err)

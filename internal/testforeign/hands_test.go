@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
-
-	bao "github.com/openbao/openbao/api/v2"
-
-	vault "github.com/hashicorp/vault/api"
 
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 )
@@ -33,13 +31,12 @@ func run(m *testing.M) (code int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	path := *binary
-	if path == "" {
-		if path, err = testprocess.Build(ctx, dir); err != nil {
+	if *binary == "" {
+		if *binary, err = testprocess.Build(ctx, dir); err != nil {
 			panic(err)
 		}
 	}
-	if cluster, err = testprocess.Start(ctx, testprocess.Options{Binary: path, Dir: dir, Nodes: 3}); err != nil {
+	if cluster, err = testprocess.Start(ctx, testprocess.Options{Binary: *binary, Dir: dir, Nodes: 3}); err != nil {
 		panic(err)
 	}
 	defer func() {
@@ -47,7 +44,28 @@ func run(m *testing.M) (code int) {
 			panic(err)
 		}
 	}()
-	return m.Run()
+	if code = m.Run(); code != 0 || !everything() {
+		return code
+	}
+	check := undriven
+	if *rewriteCalls {
+		check = writeCalls
+	}
+	if err := check(); err != nil {
+		fmt.Fprintf(os.Stderr, "FAIL: the calls of %s:\n%v\n", callsFile, err)
+		return 1
+	}
+	return 0
+}
+
+// everything tells whether all tests were asked for.
+func everything() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.bench", "test.fuzz"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // secret is what a client makes of an answer.
@@ -100,31 +118,6 @@ func (s *spread[C]) SetToken(token string) {
 	}
 }
 
-type vaultHand struct {
-	spread[*vault.Client]
-	t *testing.T
-}
-
-func newVaultHand(t *testing.T) *vaultHand {
-	h := &vaultHand{t: t}
-	for _, n := range cluster.Nodes {
-		config := vault.DefaultConfig()
-		config.Address = "https://" + n.HTTP
-		config.MaxRetries = 0
-		if err := config.ConfigureTLS(&vault.TLSConfig{CACert: cluster.CAFile()}); err != nil {
-			t.Fatal(err)
-		}
-		noProxy(config.HttpClient)
-		c, err := vault.NewClient(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.nodes = append(h.nodes, c)
-	}
-	h.SetToken(rootToken(t))
-	return h
-}
-
 // noProxy keeps a proxy of the environment out of the way.
 func noProxy(c *http.Client) {
 	if transport, ok := c.Transport.(*http.Transport); ok {
@@ -132,122 +125,10 @@ func noProxy(c *http.Client) {
 	}
 }
 
+// caFile is what clients of a node trust.
+func caFile(n *testprocess.Node) string { return filepath.Join(n.DataDir, "ca.pem") }
+
 func rootToken(t *testing.T) string {
 	t.Helper()
 	return cluster.RootToken.Reveal()
-}
-
-func (h *vaultHand) SetWrapTTL(ttl string) {
-	for _, c := range h.nodes {
-		c.SetWrappingLookupFunc(func(string, string) string { return ttl })
-	}
-}
-
-func fromVault(s *vault.Secret, err error) (*secret, error) {
-	if s == nil || err != nil {
-		return nil, err
-	}
-	out := &secret{Data: s.Data, Warnings: s.Warnings, LeaseDuration: s.LeaseDuration, Renewable: s.Renewable}
-	if a := s.Auth; a != nil {
-		out.Token, out.Accessor, out.Policies, out.LeaseDuration, out.Renewable = a.ClientToken, a.Accessor, a.Policies, a.LeaseDuration, a.Renewable
-	}
-	if w := s.WrapInfo; w != nil {
-		out.WrapToken, out.WrapPath = w.Token, w.CreationPath
-	}
-	return out, nil
-}
-
-func (h *vaultHand) Read(path string, query map[string][]string) (*secret, error) {
-	return fromVault(h.client().Logical().ReadWithData(path, query))
-}
-func (h *vaultHand) List(path string) (*secret, error) {
-	return fromVault(h.client().Logical().List(path))
-}
-func (h *vaultHand) Write(path string, data map[string]any) (*secret, error) {
-	return fromVault(h.client().Logical().Write(path, data))
-}
-func (h *vaultHand) Patch(path string, data map[string]any) (*secret, error) {
-	return fromVault(h.client().Logical().JSONMergePatch(h.t.Context(), path, data))
-}
-func (h *vaultHand) Delete(path string) (*secret, error) {
-	return fromVault(h.client().Logical().Delete(path))
-}
-func (h *vaultHand) Unwrap(token string) (*secret, error) {
-	return fromVault(h.client().Logical().Unwrap(token))
-}
-func (h *vaultHand) Status(err error) int {
-	var e *vault.ResponseError
-	if errors.As(err, &e) {
-		return e.StatusCode
-	}
-	return 0
-}
-
-type baoHand struct {
-	spread[*bao.Client]
-	t *testing.T
-}
-
-func newBaoHand(t *testing.T) *baoHand {
-	h := &baoHand{t: t}
-	for _, n := range cluster.Nodes {
-		config := bao.DefaultConfig()
-		config.Address = "https://" + n.HTTP
-		config.MaxRetries = 0
-		if err := config.ConfigureTLS(&bao.TLSConfig{CACert: cluster.CAFile()}); err != nil {
-			t.Fatal(err)
-		}
-		noProxy(config.HttpClient)
-		c, err := bao.NewClient(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.nodes = append(h.nodes, c)
-	}
-	h.SetToken(rootToken(t))
-	return h
-}
-
-func (h *baoHand) SetWrapTTL(ttl string) {
-	for _, c := range h.nodes {
-		c.SetWrappingLookupFunc(func(string, string) string { return ttl })
-	}
-}
-
-func fromBao(s *bao.Secret, err error) (*secret, error) {
-	if s == nil || err != nil {
-		return nil, err
-	}
-	out := &secret{Data: s.Data, Warnings: s.Warnings, LeaseDuration: s.LeaseDuration, Renewable: s.Renewable}
-	if a := s.Auth; a != nil {
-		out.Token, out.Accessor, out.Policies, out.LeaseDuration, out.Renewable = a.ClientToken, a.Accessor, a.Policies, a.LeaseDuration, a.Renewable
-	}
-	if w := s.WrapInfo; w != nil {
-		out.WrapToken, out.WrapPath = w.Token, w.CreationPath
-	}
-	return out, nil
-}
-
-func (h *baoHand) Read(path string, query map[string][]string) (*secret, error) {
-	return fromBao(h.client().Logical().ReadWithData(path, query))
-}
-func (h *baoHand) List(path string) (*secret, error) { return fromBao(h.client().Logical().List(path)) }
-func (h *baoHand) Write(path string, data map[string]any) (*secret, error) {
-	return fromBao(h.client().Logical().Write(path, data))
-}
-func (h *baoHand) Patch(path string, data map[string]any) (*secret, error) {
-	return fromBao(h.client().Logical().JSONMergePatch(h.t.Context(), path, data))
-}
-func (h *baoHand) Delete(path string) (*secret, error) {
-	return fromBao(h.client().Logical().Delete(path))
-}
-func (h *baoHand) Unwrap(token string) (*secret, error) {
-	return fromBao(h.client().Logical().Unwrap(token))
-}
-func (h *baoHand) Status(err error) int {
-	var e *bao.ResponseError
-	if errors.As(err, &e) {
-		return e.StatusCode
-	}
-	return 0
 }

@@ -2,14 +2,9 @@ package testforeign
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -70,6 +65,7 @@ type transcript struct {
 }
 
 func play(t *testing.T, name string) {
+	cleanUp(t)
 	archive, err := txtar.ParseFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -115,41 +111,7 @@ func play(t *testing.T, name string) {
 // startEmpty starts a node that belongs to no cluster.
 func (s *transcript) startEmpty() {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
-	defer cancel()
-	dir := s.TempDir()
-	path := *binary
-	if path == "" {
-		var err error
-		if path, err = testprocess.Build(ctx, dir); err != nil {
-			s.Fatal(err)
-		}
-	}
-	c, err := testprocess.Empty(testprocess.Options{Binary: path, Dir: dir})
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			s.Error(err)
-		}
-	})
-	if err := c.Nodes[0].Start(); err != nil {
-		s.Fatal(err)
-	}
-	s.nodes, s.saved = c.Nodes, map[string]string{"root": "none"}
-	pause := time.NewTicker(20 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		if _, err := s.send(ctx, http.MethodGet, "/v1/sys/init", nil, ""); err == nil {
-			return
-		}
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			s.Fatal("the node does not answer")
-		}
-	}
+	s.nodes, s.saved = []*testprocess.Node{emptyNode(s.T)}, map[string]string{"root": "none"}
 }
 
 var header = regexp.MustCompile(`^[A-Za-z-]+: `)
@@ -188,48 +150,12 @@ func (s *transcript) ask(method, path, text string) {
 		headers["X-Vault-Token"] = token
 	}
 	s.next++
-	answer, err := s.send(s.Context(), method, s.expand(path), headers, body)
+	answer, err := send(s.Context(), s.nodes[s.next%len(s.nodes)], method, s.expand(path), headers, body)
 	if err != nil {
 		s.Fatalf("%s: %v", s.asked, err)
 	}
 	s.code, s.header, s.body = answer.code, answer.header, answer.body
 	s.checkHeaders()
-}
-
-type answer struct {
-	code   int
-	header http.Header
-	body   []byte
-}
-
-// send makes one request of the next node, over a connection of its own: a new
-// cluster has another authority than its node before it.
-func (s *transcript) send(ctx context.Context, method, path string, headers map[string]string, body string) (*answer, error) {
-	node := s.nodes[s.next%len(s.nodes)]
-	ca, err := os.ReadFile(filepath.Join(node.DataDir, "ca.pem"))
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, errors.New("ca.pem holds no certificate")
-	}
-	r, err := http.NewRequestWithContext(ctx, method, "https://"+node.HTTP+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	for name, value := range headers {
-		r.Header.Set(name, value)
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-	got, err := transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	defer got.Body.Close()
-	text, err := io.ReadAll(got.Body)
-	return &answer{got.StatusCode, got.Header, text}, err
 }
 
 // checkHeaders checks what clients rely on with each answer.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -90,7 +91,8 @@ func (h *handler) readMark(text string) (uint64, error) {
 
 // toActive tells whether a client wants its request to go to the active node, at
 // once or rather than be refused for an index that this one has not. Any node can
-// answer like it, with a quorum's word.
+// answer like it, with a quorum's word. Who says first that he would wait a while, and
+// has his request forwarded then, waits for nothing here.
 func toActive(header http.Header) bool {
-	return header.Get("X-Vault-Forward") == "active-node" || header.Get("X-Vault-Inconsistent") == "forward-active-node"
+	return header.Get("X-Vault-Forward") == "active-node" || slices.Contains(header.Values("X-Vault-Inconsistent"), "forward-active-node")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,13 @@ func TestMarksAreHonoured(t *testing.T) {
 		if n.asked == nil || n.asked.Read.GetConsistency() != conclavev1.Consistency_CONSISTENCY_UNSPECIFIED {
 			t.Errorf("%s: asked %+v", header, n.asked)
 		}
+	}
+	n := &recorder{}
+	r := httptest.NewRequest("GET", "/v1/a", nil)
+	r.Header = http.Header{"X-Vault-Index": {mark(7)}, "X-Vault-Inconsistent": {"await-state", "forward-active-node"}}
+	newHandler(n).ServeHTTP(httptest.NewRecorder(), r)
+	if n.asked == nil || n.asked.Read.GetConsistency() != conclavev1.Consistency_CONSISTENCY_UNSPECIFIED {
+		t.Errorf("waiting before it is forwarded: asked %+v", n.asked)
 	}
 }
 
