@@ -12,7 +12,7 @@ func (l *Log) run() {
 	for {
 		select {
 		case <-l.wake:
-			for l.take() {
+			for l.gather(); l.take(); l.gather() {
 				l.commit()
 			}
 		case c := <-l.commands:
@@ -85,8 +85,10 @@ func (l *Log) take() bool {
 // has a record that the chain lacks.
 func (l *Log) commit() {
 	l.watch.begin(l.group)
+	l.began = time.Now()
 	n := len(l.group)
 	err := l.write()
+	l.ended = time.Now()
 	if l.watch.end() {
 		l.group = nil // the callers were told already; what became durable after all stays
 	}

@@ -27,9 +27,13 @@ func appendData(dst []byte, name, path string, d *Data, h Hasher) []byte {
 	if d.empty() {
 		return dst
 	}
+	bare := len(dst)
 	dst = append(dst, name...)
 	if d.Message != nil {
-		return appendMessage(dst, path, d, h)
+		if dst = appendMessage(dst, path, d, h); string(dst[bare+len(name):]) == "{}" {
+			return dst[:bare]
+		}
+		return dst
 	}
 	w := walker{src: d.JSON, dst: dst, start: len(dst), hash: h, clear: d.Clear}
 	if err := w.data(d.Fields); err != nil {
@@ -41,18 +45,15 @@ func appendData(dst []byte, name, path string, d *Data, h Hasher) []byte {
 	return w.dst
 }
 
-// walker reads JSON or a message once, without building values, and writes the same
-// structure with hashes in it.
+// walker reads JSON once, without building values, and writes the same structure
+// with hashes in it.
 type walker struct {
-	path    string // of the request
 	src     []byte
 	pos     int
 	dst     []byte
 	start   int
 	hash    Hasher
 	clear   []string
-	omit    []string
-	open    bool // the field of the message that the walker is in is exempt
 	scratch []byte
 }
 

@@ -96,10 +96,13 @@ type Log struct {
 	close    sync.Once
 	closeErr error // read after closed
 
-	mu     sync.Mutex // guards queue and shut
-	queue  []*pending
-	shut   bool
-	unused sync.Pool // of *pending
+	mu        sync.Mutex // guards what follows
+	queue     []*pending
+	shut      bool
+	gathering bool // the goroutine that writes waits for the queue to grow
+
+	unused sync.Pool    // of *pending
+	under  atomic.Int64 // requests under way, see Enter
 
 	head    atomic.Pointer[Head]
 	size    atomic.Int64
@@ -112,6 +115,9 @@ type Log struct {
 	group   []*pending
 	lines   []byte
 	verdict []*delivery
+	began   time.Time // when the last group began to be written …
+	ended   time.Time // … and when it was durable
+	patient *time.Timer
 }
 
 // pending is a record on its way. Whoever moves state on from waiting or taken
@@ -162,6 +168,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l.unused.New = func() any { return &pending{done: make(chan result, 1)} }
 	l.watch.log = l
+	l.patient = time.NewTimer(0)
 	for _, s := range o.Sinks {
 		l.copiers = append(l.copiers, startCopier(s, o.Now, o.Notify))
 	}
@@ -240,6 +247,7 @@ func (l *Log) enqueue(p *pending) error {
 	if !shut && !hung {
 		l.queue = append(l.queue, p)
 	}
+	rouse := !l.gathering || l.enough()
 	l.mu.Unlock()
 	switch {
 	case shut:
@@ -251,9 +259,11 @@ func (l *Log) enqueue(p *pending) error {
 		}
 		return errSkipped
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if rouse {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }

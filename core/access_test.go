@@ -35,8 +35,20 @@ type office struct {
 // interposed lets something happen between the evaluation of a write and its order.
 type interposed struct {
 	core.Ledger
-	mu     sync.Mutex
-	before func()
+	mu      sync.Mutex
+	before  func()
+	confirm func() // in place of before, on the way of a read index
+}
+
+func (l *interposed) ReadIndex(ctx context.Context) (uint64, error) {
+	l.mu.Lock()
+	confirm := l.confirm
+	l.confirm = nil
+	l.mu.Unlock()
+	if confirm != nil {
+		confirm()
+	}
+	return l.Ledger.ReadIndex(ctx)
 }
 
 func (l *interposed) Propose(ctx context.Context, b *fsm.Batch) (fsm.Result, error) {
@@ -362,4 +374,71 @@ func TestReasonsAreOneLine(t *testing.T) {
 		_, err := o.do(c, engine.VerbRead, "sys/mounts", "")
 		wants(t, err, conclavev1.Reason_REASON_INVALID)
 	}
+}
+
+// Who may not write keeps nobody waiting who may: the quorum that confirms the
+// refusal is asked outside of the lane.
+func TestRefusalsHoldNobodyUp(t *testing.T) {
+	o := newOffice(t)
+	asked, answer, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	o.ledger.confirm = func() {
+		close(asked)
+		<-answer
+	}
+	go func() {
+		_, err := o.pipeline.Serve(t.Context(), core.Caller{}, core.Request{Verb: engine.VerbWrite, Path: "secret/data/hot"})
+		done <- err
+	}()
+	<-asked
+	o.must(o.root, engine.VerbWrite, "secret/data/hot", `{"data": {"k": "v"}}`)
+	close(answer)
+	wants(t, <-done, conclavev1.Reason_REASON_UNAUTHENTICATED)
+}
+
+// A request that fails costs a use as one that succeeds does.
+func TestFailuresCostUses(t *testing.T) {
+	o := newOffice(t)
+	o.policy("some", `path "secret/*" { capabilities = ["read", "create"] }`)
+	limited, made := o.token(`{"policies": ["some"], "num_uses": 4}`)
+	_, err := o.do(limited, engine.VerbRead, "secret/data/missing", "")
+	wants(t, err, conclavev1.Reason_REASON_NOT_FOUND)
+	_, err = o.do(limited, engine.VerbRead, "sys/mounts", "")
+	wants(t, err, conclavev1.Reason_REASON_DENIED)
+	_, err = o.do(limited, engine.VerbWrite, "secret/data/x", `{}`)
+	wants(t, err, conclavev1.Reason_REASON_INVALID)
+	if got := data(t, o.must(o.root, engine.VerbWrite, "auth/token/lookup-accessor", `{"accessor": "`+made.Token.Accessor+`"}`)); got["num_uses"] != float64(1) {
+		t.Errorf("after three failures of four uses: %v", got["num_uses"])
+	}
+	_, err = o.do(limited, engine.VerbRead, "secret/data/missing", "")
+	wants(t, err, conclavev1.Reason_REASON_NOT_FOUND)
+	_, err = o.do(limited, engine.VerbRead, "secret/data/missing", "")
+	wants(t, err, conclavev1.Reason_REASON_UNAUTHENTICATED)
+}
+
+// Typed calls meet the rules that the same acts meet by path.
+func TestTypedCallsMeetTheSameRules(t *testing.T) {
+	o := newOffice(t)
+	o.policy("rules", `path "sys/leases/*" { capabilities = ["update", "list", "sudo"] }
+path "sys/leases/revoke-prefix/*" { capabilities = ["deny"] }
+path "secret/data/*" { capabilities = ["create", "update", "delete"] denied_parameters = { "data" = [] } }`)
+	o.policy("nosudo", `path "sys/leases/*" { capabilities = ["update", "list"] }`)
+	member, _ := o.token(`{"policies": ["rules"]}`)
+	plain, _ := o.token(`{"policies": ["nosudo"]}`)
+	leases := core.NewLeases(o.pipeline)
+	for _, c := range []core.Caller{member, plain} {
+		_, err := leases.Revoke(t.Context(), c, &conclavev1.RevokeLeaseRequest{Id: "a", Prefix: true})
+		wants(t, err, conclavev1.Reason_REASON_DENIED)
+	}
+	_, err := leases.List(t.Context(), plain, &conclavev1.ListLeasesRequest{})
+	wants(t, err, conclavev1.Reason_REASON_DENIED)
+	secrets := &kv.Engine{}
+	_, err = core.Call(t.Context(), o.pipeline, member, "secret/", secrets.Put(), &conclavev1.PutSecretRequest{Path: "x",
+		Data: map[string]*conclavev1.Field{"k": {Kind: &conclavev1.Field_Text{Text: "v"}}}})
+	wants(t, err, conclavev1.Reason_REASON_DENIED)
+	_, err = core.Call(t.Context(), o.pipeline, member, "secret/", secrets.Delete(), &conclavev1.DeleteSecretRequest{Path: "x", Versions: []uint64{1}})
+	wants(t, err, conclavev1.Reason_REASON_DENIED) // that is secret/delete/x
+	_, err = core.Call(t.Context(), o.pipeline, member, "secret/", secrets.Delete(), &conclavev1.DeleteSecretRequest{Path: "x"})
+	wants(t, err, conclavev1.Reason_REASON_NOT_FOUND)
+	_, err = o.do(member, engine.VerbWrite, "sys/leases/revoke/mine/x", `{"lease_id": "other/y"}`)
+	wants(t, err, conclavev1.Reason_REASON_INVALID)
 }

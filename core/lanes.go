@@ -21,32 +21,61 @@ type lane struct {
 
 func newLanes() *lanes { return &lanes{byID: map[string]*lane{}} }
 
-// enter waits for the lane of id and returns the way out of it. "" is no lane.
-func (l *lanes) enter(ctx context.Context, id string) (leave func(), err error) {
-	if id == "" {
-		return func() {}, nil
+// turn is somebody's turn in a lane. One goroutine.
+type turn struct {
+	lanes *lanes
+	id    string
+	lane  *lane // nil: not in it
+}
+
+// enter waits for the lane of id. "" is no lane.
+func (l *lanes) enter(ctx context.Context, id string) (*turn, error) {
+	t := &turn{lanes: l, id: id}
+	return t, t.again(ctx)
+}
+
+// again enters the lane anew, after leave.
+func (t *turn) again(ctx context.Context) error {
+	if t.id == "" {
+		return nil
 	}
+	l := t.lanes.join(t.id)
+	select {
+	case l.turn <- struct{}{}:
+		t.lane = l
+		return nil
+	case <-ctx.Done():
+		t.lanes.part(t.id, l)
+		return ctx.Err()
+	}
+}
+
+// leave lets the next one in. It may be called when the turn is over already.
+func (t *turn) leave() {
+	if t.lane != nil {
+		<-t.lane.turn
+		t.lanes.part(t.id, t.lane)
+		t.lane = nil
+	}
+}
+
+// join is the lane of id, with one user more.
+func (l *lanes) join(id string) *lane {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	n := l.byID[id]
 	if n == nil {
 		n = &lane{turn: make(chan struct{}, 1)}
 		l.byID[id] = n
 	}
 	n.users++
-	l.mu.Unlock()
+	return n
+}
 
-	done := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if n.users--; n.users == 0 {
-			delete(l.byID, id)
-		}
-	}
-	select {
-	case n.turn <- struct{}{}:
-		return func() { <-n.turn; done() }, nil
-	case <-ctx.Done():
-		done()
-		return nil, ctx.Err()
+func (l *lanes) part(id string, n *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n.users--; n.users == 0 {
+		delete(l.byID, id)
 	}
 }

@@ -224,8 +224,13 @@ func extend(l *conclavev1.Lease, now time.Time) {
 // Revoke ends a lease and what it owns, or every lease below a prefix.
 func (s *Leases) Revoke(ctx context.Context, c Caller, r *conclavev1.RevokeLeaseRequest) (*conclavev1.RevokeLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.RevokeLeaseRequest, *conclavev1.RevokeLeaseResponse]{
-		name: conclavev1.Leases_Revoke_FullMethodName, writes: true, capability: policy.CapabilityUpdate,
-		path:   func(r *conclavev1.RevokeLeaseRequest) string { return "sys/leases/revoke/" + r.Id },
+		name: conclavev1.Leases_Revoke_FullMethodName, writes: true, capability: policy.CapabilityUpdate, sudo: r.Prefix,
+		path: func(r *conclavev1.RevokeLeaseRequest) string {
+			if r.Prefix {
+				return "sys/leases/revoke-prefix/" + r.Id
+			}
+			return "sys/leases/revoke/" + r.Id
+		},
 		handle: (*tx).RevokeLease,
 		finish: func(resp *conclavev1.RevokeLeaseResponse, done engine.Commit) { resp.Index = done.Index },
 	}, r)
@@ -274,7 +279,7 @@ func (t *tx) LookupLease(r *conclavev1.LookupLeaseRequest) (*conclavev1.LookupLe
 // List lists the leases below a prefix, without their data.
 func (s *Leases) List(ctx context.Context, c Caller, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.ListLeasesRequest, *conclavev1.ListLeasesResponse]{
-		name: conclavev1.Leases_List_FullMethodName, capability: policy.CapabilityList,
+		name: conclavev1.Leases_List_FullMethodName, capability: policy.CapabilityList, sudo: true,
 		path:   func(r *conclavev1.ListLeasesRequest) string { return "sys/leases/lookup/" + r.Prefix },
 		handle: (*tx).ListLeases,
 		finish: func(resp *conclavev1.ListLeasesResponse, done engine.Commit) { resp.Index = done.Index },

@@ -115,6 +115,7 @@ func (p *Pipeline) do(ctx context.Context, r *request) (any, error) {
 		return nil, explain(err, r.writes)
 	}
 	account := newAccount(keys.recorder, r)
+	defer account.leave() // also after a panic
 	value, err := p.carryOut(ctx, keys, r, account)
 	var refusal *Error
 	if err != nil {
@@ -174,9 +175,22 @@ func (p *Pipeline) answer(ctx context.Context, keys *keys, r *request, a *accoun
 func (t *tx) run(r *request) (reply, error) {
 	plan, err := t.admit(r)
 	if err != nil {
-		return reply{}, err
+		return t.refused(err)
 	}
 	return t.handle(plan)
+}
+
+// refused is what becomes of a request that fails. That costs a use of a token with a
+// limit, too: else such a token could try for ever.
+func (t *tx) refused(err error) (reply, error) {
+	if t.who == nil || t.who.token.UsesLeft == 0 || !restsOnView(err) {
+		return reply{}, err
+	}
+	t.batch.Operations = nil
+	if err := t.use(t.who); err != nil {
+		return reply{}, err
+	}
+	return reply{refusal: err}, nil
 }
 
 // handle has an admitted request answered, counts the use of its token and wraps
@@ -184,7 +198,7 @@ func (t *tx) run(r *request) (reply, error) {
 func (t *tx) handle(plan *plan) (reply, error) {
 	answer, err := plan.handle()
 	if err != nil {
-		return reply{}, err
+		return t.refused(err)
 	}
 	if t.who != nil && t.who.token.UsesLeft > 0 {
 		if err := t.use(t.who); err != nil {
@@ -265,11 +279,11 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 	if err := p.writable(); err != nil {
 		return nil, err
 	}
-	leave, err := p.lanes.enter(ctx, r.lane)
+	turn, err := p.lanes.enter(ctx, r.lane)
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer turn.leave()
 	refused := false
 	for range maxAttempts {
 		a, err := p.attempt(ctx, keys, r, account, atLeast)
@@ -281,12 +295,17 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 				return nil, err
 			}
 			// The refusal rests on a view that may be old; it counts once the
-			// view is known to be current.
+			// view is known to be current. To find out takes the cluster a while, in
+			// which who may not write must not keep those waiting who may.
+			turn.leave()
 			index, current, cerr := p.current(ctx, a.index)
 			if cerr != nil {
 				return nil, cerr
 			}
 			if current {
+				return nil, err
+			}
+			if err := turn.again(ctx); err != nil {
 				return nil, err
 			}
 			atLeast = index
@@ -391,6 +410,7 @@ func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, account 
 func (a *attempt) runOnce(t *tx, r *request, receiptLease fsm.Key, look bool) error {
 	plan, err := t.admit(r)
 	if err != nil {
+		a.reply, err = t.refused(err)
 		return err
 	}
 	if t.who != nil {

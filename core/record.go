@@ -41,16 +41,44 @@ func AuditHasher(b *seal.Barrier) (audit.Hasher, error) {
 // before its answer: it has no effect before. A write has one before it takes
 // effect and one before its answer.
 type account struct {
-	recorder  Recorder // nil: nobody keeps a log
+	recorder  Recorder  // nil: nobody keeps a log
+	gathering gathering // nil: the recorder does not care who is under way
+	under     bool      // this request was said to be
 	entry     audit.Entry
 	requested bool
 }
 
+// gathering is a Recorder that writes the records of requests that are under way at
+// the same time together. audit.Log is one.
+type gathering interface {
+	Enter()
+	Leave()
+}
+
+// enter says that a record will come soon.
+func (a *account) enter() {
+	if a.gathering != nil && !a.under {
+		a.under = true
+		a.gathering.Enter()
+	}
+}
+
+// leave says that none will, for now.
+func (a *account) leave() {
+	if a.under {
+		a.under = false
+		a.gathering.Leave()
+	}
+}
+
+// newAccount begins the account of a request; answer ends it.
 func newAccount(recorder Recorder, r *request) *account {
 	a := &account{recorder: recorder}
 	if recorder == nil {
 		return a
 	}
+	a.gathering, _ = recorder.(gathering)
+	a.enter()
 	a.entry.Operation, a.entry.Reason, a.entry.RequestID = r.name, r.caller.Reason, r.id
 	if r.caller.Address.IsValid() {
 		a.entry.Remote = r.caller.Address.String()
@@ -62,7 +90,7 @@ func newAccount(recorder Recorder, r *request) *account {
 
 // The fields of typed messages that a record has no use for, or has elsewhere.
 var (
-	requestOptions = []string{"read", "write"}
+	requestOptions = []string{"path", "read", "write"}
 	responseIndex  = []string{"index"}
 )
 
@@ -112,7 +140,9 @@ func (a *account) request(ctx context.Context) error {
 	}
 	a.requested = true
 	a.entry.Type = audit.TypeRequest
-	return a.append(ctx)
+	err := a.append(ctx)
+	a.leave() // the commit comes next, which takes longer
+	return err
 }
 
 // answer makes the record that stands before the answer. On an error of the log
@@ -122,12 +152,17 @@ func (a *account) answer(ctx context.Context, value any, refusal *Error) error {
 	if a.recorder == nil {
 		return nil
 	}
+	a.enter()
+	defer a.leave()
 	e := &a.entry
 	e.Type = audit.TypeAccess
 	if a.requested {
 		e.Type = audit.TypeResponse
 	}
 	e.Outcome = audit.OutcomeOK
+	if refusal != nil && refusal.Reason == conclavev1.Reason_REASON_UNAUTHENTICATED {
+		e.Request = audit.Data{} // nobody who is known sent it, and anybody could fill the disk
+	}
 	if refusal != nil {
 		e.Outcome, e.Error = outcomeOf(refusal), audit.Failure{Class: className(refusal.Reason), Text: refusal.Message}
 		var credential *auth.CredentialError

@@ -2,7 +2,11 @@ package core
 
 import (
 	"context"
+	"encoding/json"
+	"iter"
+	"slices"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/conclave-secrets/conclave/engine"
@@ -16,6 +20,7 @@ type method[Req, Resp proto.Message] struct {
 	capability policy.Capability
 	writes     bool
 	open       bool   // needs no token: the method checks a credential of its own
+	sudo       bool   // needs the capability sudo beside its own
 	mount      string // path of the mount that the transaction shows; "": none
 	serves     func(engine.Mount) error
 	path       func(Req) string
@@ -28,6 +33,9 @@ type method[Req, Resp proto.Message] struct {
 // Call answers one request to an engine's typed method on the mount at a path.
 func Call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, mount string, m engine.Method[Req, Resp], req Req) (Resp, error) {
 	capability, _ := policy.ParseCapability(string(m.Capability))
+	if m.CapabilityOf != nil {
+		capability, _ = policy.ParseCapability(string(m.CapabilityOf(req)))
+	}
 	typed := method[Req, Resp]{
 		name: m.Name, capability: capability, writes: m.Writes, mount: mount, serves: m.Serves,
 		path:   func(r Req) string { return mount + m.Path(r) },
@@ -51,7 +59,7 @@ func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m
 		empty:  func() proto.Message { return resp.ProtoReflect().New().Interface() },
 		finish: func(value any, done engine.Commit) { m.finish(value.(Resp), done) },
 		route: func(t *tx) (*plan, error) {
-			out := &plan{open: m.open, access: policy.Request{Path: path, Capability: m.capability}}
+			out := &plan{open: m.open, access: policy.Request{Path: path, Capability: m.capability, Sudo: m.sudo, Parameters: fields(req)}}
 			if m.mount != "" {
 				table, err := t.mounts()
 				if err != nil {
@@ -86,6 +94,32 @@ func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m
 		return resp, err
 	}
 	return value.(Resp), nil
+}
+
+// notParameters are fields of typed requests that rules know as the path, or that do
+// not concern them.
+var notParameters = []string{"path", "mount", "read", "write"}
+
+// fields walks over what a typed request sends, for rules that constrain it: under
+// the names of its fields, with the shapes of its JSON form. It is made only if such
+// a rule is met.
+func fields(req proto.Message) iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		var sent map[string]any
+		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(req)
+		if err == nil {
+			err = json.Unmarshal(raw, &sent)
+		}
+		if err != nil { // nothing that came over the wire is so
+			yield("", nil)
+			return
+		}
+		for name, value := range sent {
+			if !slices.Contains(notParameters, name) && !yield(name, value) {
+				return
+			}
+		}
+	}
 }
 
 func readOptions(req any) *conclavev1.ReadOptions {

@@ -112,6 +112,9 @@ type Method[Req, Resp proto.Message] struct {
 	// Name is the full gRPC name of the method.
 	Name       string
 	Capability Capability
+	// CapabilityOf is the capability that a request needs, where that is not always
+	// the same; nil: Capability.
+	CapabilityOf func(Req) Capability
 	// Writes tells that the method stages changes.
 	Writes bool
 	// Path returns what the request is about, relative to the mount, as policies

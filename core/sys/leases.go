@@ -35,12 +35,20 @@ type namedLease struct {
 
 // id is the lease that a request names, in its path or in its body.
 func (r *namedLease) id() (string, error) {
+	var named string
 	for _, id := range []string{r.LeaseID, r.Path, r.URLID} {
-		if id != "" {
-			return strings.Trim(id, "/"), nil
+		id = strings.Trim(id, "/")
+		switch {
+		case named == "":
+			named = id
+		case id != "" && id != named: // rules judge by the path
+			return "", &engine.InvalidError{Why: "the path and the body name two leases"}
 		}
 	}
-	return "", &engine.InvalidError{Why: "lease_id must be specified"}
+	if named == "" {
+		return "", &engine.InvalidError{Why: "lease_id must be specified"}
+	}
+	return named, nil
 }
 
 type leasePrefix struct {

@@ -87,7 +87,19 @@ func (e *Engine) Delete() engine.Method[*conclavev1.DeleteSecretRequest, *concla
 	return engine.Method[*conclavev1.DeleteSecretRequest, *conclavev1.DeleteSecretResponse]{
 		Serves: serves,
 		Name:   conclavev1.Secrets_Delete_FullMethodName, Capability: engine.CapabilityDelete, Writes: true,
-		Path: below("data/", (*conclavev1.DeleteSecretRequest).GetPath),
+		// Named versions are deleted by an update at a path of their own, as over HTTP.
+		CapabilityOf: func(r *conclavev1.DeleteSecretRequest) engine.Capability {
+			if len(r.Versions) > 0 {
+				return engine.CapabilityUpdate
+			}
+			return engine.CapabilityDelete
+		},
+		Path: func(r *conclavev1.DeleteSecretRequest) string {
+			if len(r.Versions) > 0 {
+				return "delete/" + r.Path
+			}
+			return "data/" + r.Path
+		},
 		Handle: func(tx engine.Tx, r *conclavev1.DeleteSecretRequest) (*conclavev1.DeleteSecretResponse, error) {
 			return &conclavev1.DeleteSecretResponse{}, e.change(tx, r.Path, engine.Delete, r.Versions, refuseUnfit)
 		},
