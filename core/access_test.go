@@ -442,3 +442,21 @@ path "secret/data/*" { capabilities = ["create", "update", "delete"] denied_para
 	_, err = o.do(member, engine.VerbWrite, "sys/leases/revoke/mine/x", `{"lease_id": "other/y"}`)
 	wants(t, err, conclavev1.Reason_REASON_INVALID)
 }
+
+// What was written is answered as it was written, wrapped or not.
+func TestValuesStayAsWritten(t *testing.T) {
+	o := newOffice(t)
+	o.must(o.root, engine.VerbWrite, "secret/data/x", `{"data": {"k": "<a href='x'>&", "n": 12345678901234567890.10}}`)
+	wrapped, err := o.pipeline.Serve(t.Context(), o.root, core.Request{Verb: engine.VerbRead, Path: "secret/data/x", WrapTTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]*core.Reply{
+		"read":   o.must(o.root, engine.VerbRead, "secret/data/x", ""),
+		"unwrap": o.must(core.Caller{Token: wrapped.Wrap.Token}, engine.VerbWrite, "sys/wrapping/unwrap", ""),
+	} {
+		if raw := r.Data.(json.RawMessage); !contains(raw, `"k":"<a href='x'>&"`) || !contains(raw, `12345678901234567890.10`) {
+			t.Errorf("%s: %s", name, raw)
+		}
+	}
+}

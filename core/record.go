@@ -10,6 +10,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/audit"
 	"github.com/conclave-secrets/conclave/auth"
+	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/policy"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
@@ -124,7 +125,7 @@ func (a *account) mounted(m *mount) {
 
 // identified notes who asks.
 func (a *account) identified(who *identity) {
-	a.entry.Auth = audit.Auth{Accessor: who.token.Accessor, DisplayName: who.token.Name, Policies: who.token.Policies, TokenType: "service"}
+	a.entry.Auth = audit.Auth{Accessor: who.token.Accessor, DisplayName: who.token.Name, Policies: who.token.Policies, TokenType: who.token.Type(), Entity: who.token.EntityId}
 }
 
 // decided notes which rule decided.
@@ -194,7 +195,7 @@ func (a *account) replied(r *Reply) error {
 		raw, ok := r.Data.(json.RawMessage)
 		if !ok {
 			var err error
-			if raw, err = json.Marshal(r.Data); err != nil {
+			if raw, err = engine.MarshalJSON(r.Data); err != nil {
 				return fmt.Errorf("encoding an answer: %w", err)
 			}
 			r.Data = raw

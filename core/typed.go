@@ -77,7 +77,6 @@ func call[Req, Resp proto.Message](ctx context.Context, p *Pipeline, c Caller, m
 				}
 				t.on(mounted.ID)
 				out.mount = mounted
-				t.account.mounted(mounted)
 			}
 			if m.creates != nil {
 				out.creates = func() (bool, error) { return m.creates(t, req) }

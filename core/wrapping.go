@@ -144,7 +144,7 @@ func (t *tx) Rewrap(w *Wrapped) (*WrapInfo, error) {
 func encodeWrapped(r *Reply) ([]byte, error) {
 	body := wrappedBody{Warnings: r.Warnings, MountType: r.MountType}
 	if r.Data != nil {
-		data, err := json.Marshal(r.Data)
+		data, err := engine.MarshalJSON(r.Data)
 		if err != nil {
 			return nil, fmt.Errorf("encoding an answer to wrap: %w", err)
 		}
@@ -153,7 +153,7 @@ func encodeWrapped(r *Reply) ([]byte, error) {
 	if r.Auth != nil {
 		body.Auth = &wrappedAuth{string(r.Auth.Text), r.Auth.Token.Token, r.Auth.TTL, r.Auth.Renewable, r.Auth.Token.expires}
 	}
-	p, err := json.Marshal(body)
+	p, err := engine.MarshalJSON(body)
 	if err != nil {
 		return nil, fmt.Errorf("encoding an answer to wrap: %w", err)
 	}

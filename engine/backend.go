@@ -32,13 +32,25 @@ func PutJSON(tx Tx, path Path, v any) error {
 
 // EncodeJSON is what PutJSON stages, for PutExpiring and PutOwned.
 func EncodeJSON(v any) ([]byte, error) {
-	buf := bytes.NewBuffer([]byte{formatJSON})
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false) // an Object's values stay as they were written
-	if err := enc.Encode(v); err != nil {
+	p, err := appendJSON([]byte{formatJSON}, v)
+	if err != nil {
 		return nil, fmt.Errorf("encoding a record: %w", err)
 	}
-	return buf.Bytes(), nil
+	return p, nil
+}
+
+// MarshalJSON encodes v as json.Marshal does, but leaves an Object's values as they
+// were written: < stays <.
+func MarshalJSON(v any) ([]byte, error) { return appendJSON(nil, v) }
+
+func appendJSON(p []byte, v any) ([]byte, error) {
+	buf := bytes.NewBuffer(p)
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }
 
 // GetJSON reads the record at path into v, a pointer, and tells whether it is
