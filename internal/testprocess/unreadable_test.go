@@ -216,7 +216,8 @@ func searchEverything(t *testing.T, c *testprocess.Cluster, dir string, b *birds
 // onRecord are the names that the audit log shows, and it alone: it is there to
 // tell who read what.
 var onRecord = map[string]bool{"a directory": true, "a path": true, "an absent path": true, "a bad path": true,
-	"a directory of many": true, "a lease prefix": true, "a lease id": true, "an absent lease": true}
+	"a directory of many": true, "a lease prefix": true, "a lease id": true, "an absent lease": true,
+	"a field name": true, "a name of custom metadata": true, "a field name of a lease": true}
 
 // searchFiles searches all files below dir. Running nodes may remove some
 // meanwhile.
