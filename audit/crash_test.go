@@ -32,12 +32,14 @@ func (o *ordeal) endure(fsys FS, c *clock, prefix string, n int) error {
 		wg.Go(func() {
 			for i := range n {
 				id := fmt.Sprintf("%s-%d-%d", prefix, g, i)
+				l.Enter()
 				if l.Append(context.Background(), entry(id)) == nil {
 					o.mu.Lock()
 					o.acked = append(o.acked, id)
 					o.anchors = append(o.anchors, l.Head())
 					o.mu.Unlock()
 				}
+				l.Leave()
 				c.advance(retryEvery)
 			}
 		})

@@ -21,6 +21,9 @@ import (
 	"github.com/conclave-secrets/conclave/seal"
 )
 
+// archivist is the node whose log it is.
+const archivist = "node-of-the-archive"
+
 // archive is an office whose audit log is a file, opened with what the ledger knows
 // of it.
 type archive struct {
@@ -51,7 +54,7 @@ func newArchive(t *testing.T) *archive {
 	a.config, a.share = f.Config, f.Shares[0]
 	a.pipeline = core.NewPipeline(core.Options{Gate: a.gate, Ledger: a.ledger, Clock: core.NewHandClock(), Rand: rand.Reader, Writable: func() error { return nil }})
 	a.root = core.Caller{Token: f.RootToken, Reason: "TICKET-1"}
-	a.anchors = core.NewAnchors(a.pipeline, "n1", func() time.Time { return a.now })
+	a.anchors = core.NewAnchors(a.pipeline, archivist, func() time.Time { return a.now })
 	a.unseal()
 	t.Cleanup(func() {
 		if err := a.gate.Close(); err != nil {
@@ -66,7 +69,7 @@ func (a *archive) open(b *seal.Barrier) (core.Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	anchor, err := core.LastAnchor(view, b, "n1")
+	anchor, err := core.LastAnchor(view, b, archivist)
 	if err = errors.Join(err, view.Close()); err != nil {
 		return nil, err
 	}
@@ -75,7 +78,7 @@ func (a *archive) open(b *seal.Barrier) (core.Recorder, error) {
 		return nil, err
 	}
 	a.barrier = b
-	return audit.Open(audit.Options{Path: a.path, Node: "n1", Cluster: "c1", Hash: hash, Anchor: anchor,
+	return audit.Open(audit.Options{Path: a.path, Node: archivist, Cluster: "c1", Hash: hash, Anchor: anchor,
 		Notify: func(e audit.Event) { a.events = append(a.events, e) }})
 }
 
@@ -104,7 +107,7 @@ func (a *archive) known() []audit.Anchor {
 	if err := json.Unmarshal(raw, &out); err != nil || !ok {
 		a.t.Fatal(err)
 	}
-	return out.Nodes["n1"]
+	return out.Nodes[archivist]
 }
 
 // The head of the log goes into the ledger when it is a new one, and only then; the
@@ -138,7 +141,7 @@ func TestAnchors(t *testing.T) {
 		t.Errorf("%d of %d anchors, %v", r.Anchored, len(known), err)
 	}
 	for raw := range a.values() {
-		if strings.Contains(raw, newest.Hash.String()) || strings.Contains(raw, "n1") {
+		if strings.Contains(raw, newest.Hash.String()) || strings.Contains(raw, archivist) {
 			t.Error("an anchor lies in the ledger in clear")
 		}
 	}
@@ -217,8 +220,6 @@ func TestAnchorsNeverGoBack(t *testing.T) {
 	}
 	a.note()
 	anchored := a.head()
-	other := newArchive(t)
-	other.ledger, other.root = a.ledger, a.root
 	if err := a.gate.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -229,14 +230,14 @@ func TestAnchorsNeverGoBack(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return audit.Open(audit.Options{Path: path, Node: "n1", Cluster: "c1", Hash: hash})
+		return audit.Open(audit.Options{Path: path, Node: archivist, Cluster: "c1", Hash: hash})
 	})
 	if _, err := gate.Submit(a.config, a.share); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = gate.Close() }()
 	p := core.NewPipeline(core.Options{Gate: gate, Ledger: a.ledger, Clock: core.NewHandClock(), Rand: rand.Reader, Writable: func() error { return nil }})
-	if err := core.NewAnchors(p, "n1", time.Now).Note(t.Context()); !errors.Is(err, core.ErrAnchorAhead) {
+	if err := core.NewAnchors(p, archivist, time.Now).Note(t.Context()); !errors.Is(err, core.ErrAnchorAhead) {
 		t.Errorf("got %v, want ErrAnchorAhead", err)
 	}
 	a.unseal()
@@ -249,7 +250,7 @@ func TestAnchorsNeverGoBack(t *testing.T) {
 func TestAnchorConflict(t *testing.T) {
 	a := newArchive(t)
 	a.must(a.root, engine.VerbRead, "sys/audit", "")
-	second := core.NewAnchors(a.pipeline, "n1", time.Now)
+	second := core.NewAnchors(a.pipeline, archivist, time.Now)
 	a.ledger.before = func() {
 		if err := second.Note(t.Context()); err != nil {
 			t.Error(err)

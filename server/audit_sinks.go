@@ -68,9 +68,12 @@ func (c *AuditConfig) validate(wrong complaint) {
 	if c.MaxAge != 0 && c.MaxAge < time.Minute {
 		wrong("audit.max_age", "must be a minute or more, not %v", c.MaxAge)
 	}
-	for key, n := range map[string]int{"audit.max_size_mib": c.MaxSizeMiB, "audit.keep": c.Keep, "audit.keep_days": c.KeepDays} {
-		if n < 0 {
-			wrong(key, "must not be negative, not %d", n)
+	for _, limit := range []struct {
+		key string
+		n   int
+	}{{"max_size_mib", c.MaxSizeMiB}, {"keep", c.Keep}, {"keep_days", c.KeepDays}} {
+		if limit.n < 0 {
+			wrong("audit."+limit.key, "must not be negative, not %d", limit.n)
 		}
 	}
 	if len(c.Sinks) > maxAuditSinks {

@@ -120,9 +120,14 @@ func sameRecords(t *testing.T, c *collector, n *testprocess.Node) {
 func TestRequiredAuditSink(t *testing.T) {
 	siem := listenForAudit(t)
 	c := sinkNode(t, siem, "required")
-	cl := clientOf(t, c)
-	put := func() error {
-		_, err := cl.Secrets.Put(within(t, 10*time.Second), "app/db", client.Data{"password": client.Text("hunter2")}, client.PutOptions{})
+	cl, err := client.New(client.Config{Addresses: c.Addresses(), CAFile: c.CAFile(), Token: c.RootToken, RetryFor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cl.Close() })
+	put := func() error { // once: with an idempotency key it would be sent until it is known to be done
+		_, err := cl.Secrets.Put(within(t, 10*time.Second), "app/db", client.Data{"password": client.Text("hunter2")},
+			client.PutOptions{WriteOptions: client.WriteOptions{NoIdempotencyKey: true}})
 		return err
 	}
 	if err := put(); err != nil {
@@ -145,12 +150,17 @@ func TestRequiredAuditSink(t *testing.T) {
 	}
 	siem.deaf = true
 	siem.listen(t)
-	eventually(t, "a write fails while the collector hangs", func(context.Context) error { return mustFail(put()) })
-	began := time.Now()
-	refusedForAudit(t, put())
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v, with a deadline of 300ms", took)
+	// The kernel takes what its buffer holds, and then as much for a new connection.
+	for range 2000 {
+		began := time.Now()
+		if err = put(); err != nil {
+			if took := time.Since(began); took < 300*time.Millisecond || took > 5*time.Second {
+				t.Errorf("it took %v, with a deadline of 300ms", took)
+			}
+			break
+		}
 	}
+	refusedForAudit(t, err)
 }
 
 func mustFail(err error) error {
@@ -231,6 +241,6 @@ func TestAuditSinksAreChecked(t *testing.T) {
 		if err := os.WriteFile(config, []byte("data_dir = \"d\"\n"+text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		shell{t: t, dir: t.TempDir()}.run("server", "--config", config, "--check").wants(t, 2, config+want)
+		shell{t: t, dir: t.TempDir()}.run("server", "--config", config, "--check").wants(t, 1, config+want)
 	}
 }
