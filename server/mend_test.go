@@ -75,7 +75,7 @@ func TestRottenTailIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	index := rotTail(t, dir)
-	third = startNode(t, Config{DataDir: dir})
+	third = startNode(t, restarted(third))
 	if note, err := third.member.log.GetUint64([]byte("ConclavePromised")); err != nil || note != index {
 		t.Errorf("it notes that it had promised up to %d, %v; want %d", note, err, index)
 	}
@@ -137,14 +137,14 @@ func TestRemovedNodeSaysSo(t *testing.T) {
 		}
 		return nil
 	})
-	id, dir := second.id.NodeID, second.cfg.DataDir
+	id := second.id.NodeID
 	if err := f.first.RemoveMember(f.ctx, callerOf(f.made.RootToken), id); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := startNode(t, Config{DataDir: dir})
+	again := startNode(t, restarted(second))
 	ended := make(chan error, 1)
 	go func() { ended <- again.Wait() }()
 	select {

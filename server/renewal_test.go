@@ -106,7 +106,7 @@ func (f *founded) aged(n, signer *Node, age time.Duration) *Node {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	cfg := Config{DataDir: n.cfg.DataDir}
+	cfg := restarted(n)
 	if err := n.Close(); err != nil {
 		f.t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestSealedNodeRenews(t *testing.T) {
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := startNode(t, Config{DataDir: second.cfg.DataDir})
+	again := startNode(t, restarted(second))
 	if !again.creds.current().Leaf.Equal(leaf) {
 		t.Error("after a restart it shows another certificate")
 	}
