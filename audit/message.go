@@ -21,7 +21,7 @@ import (
 // value are left out, and so are unknown ones: no method sees them either.
 //
 // It reads the structs that protoc-gen-go makes. protoreflect, the front door, makes
-// a value of each field and costs four times as much, in every request.
+// a value of each field and costs twice as much, in every request.
 type transcriber struct {
 	dst     []byte
 	start   int

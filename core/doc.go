@@ -47,8 +47,8 @@ const (
 	spaceAuthority fsm.Space = 0x15 // the cluster's certificate authority
 	spaceMount     fsm.Space = 0x16 // the mount table
 	spacePolicy    fsm.Space = 0x17 // policies by blinded name
-	spaceAccessor  fsm.Space = 0x18 // accessors by keyed hash
-	spaceExpiry    fsm.Space = 0x19 // leases of records that go by themselves
-	spaceWrapping  fsm.Space = 0x1a // wrapped answers by keyed hash of their token
-	spaceBatch     fsm.Space = 0x1b // no rows: what batch tokens are sealed to
+	// 0x18 was used before and stays free
+	spaceExpiry   fsm.Space = 0x19 // leases of records that go by themselves
+	spaceWrapping fsm.Space = 0x1a // wrapped answers by keyed hash of their token
+	spaceBatch    fsm.Space = 0x1b // no rows: what batch tokens are sealed to
 )

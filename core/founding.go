@@ -94,12 +94,8 @@ func (f *Founding) firstBatch(b *seal.Barrier, rand io.Reader, now time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	accessor, err := randomText(rand, tokenRandom)
-	if err != nil {
-		return nil, err
-	}
 	err = t.stageToken(fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: fsm.MaxTTL, State: fsm.LeaseActive},
-		&storev1.Token{Name: "root", Root: true, CreatedAt: timestamppb.New(now), Accessor: string(accessor),
+		&storev1.Token{Name: "root", Root: true, CreatedAt: timestamppb.New(now),
 			Policies: []string{"root"}, Path: "auth/token/root", Orphan: true})
 	if err != nil {
 		return nil, err

@@ -93,6 +93,9 @@ func (t *tx) identityAt(key fsm.Key) (*identity, error) {
 		return nil, err
 	}
 	token.lease = r.Lease
+	if token.Accessor, err = accessorOf(t.barrier, key); err != nil {
+		return nil, err
+	}
 	if there, err := t.mounted(token); err != nil || !there {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -18,8 +19,8 @@ import (
 	"github.com/conclave-secrets/conclave/seal"
 )
 
-// A token is a record under its keyed hash, a lease that owns it and whatever
-// else belongs to it, and an accessor that leads to it: one batch, one entry.
+// A token is a record under its keyed hash and a lease that owns it and whatever
+// else belongs to it: one batch, one entry. Its accessor is made from the hash.
 // The lease has the token's times and its place in the tree: a parent's lease
 // owns its children's, so they end together. The record's key is the lease's, in
 // another table.
@@ -71,11 +72,6 @@ func tokenKey(b *seal.Barrier, token redact.Bytes) (fsm.Key, error) {
 	return hashedKey(b, spaceToken, "token", token.Expose())
 }
 
-// accessorKey is the record that leads from an accessor to its token.
-func accessorKey(b *seal.Barrier, accessor string) (fsm.Key, error) {
-	return hashedKey(b, spaceAccessor, "accessor", []byte(accessor))
-}
-
 // TokenSpec is what a new token shall be.
 type TokenSpec struct {
 	Settings    engine.TokenSettings
@@ -98,7 +94,8 @@ type TokenSpec struct {
 // Token is a token as the token store shows it.
 type Token struct {
 	*storev1.Token
-	Lease *fsm.Lease // of a stored token that was looked up
+	Accessor string     // empty: a batch token, which has none
+	Lease    *fsm.Lease // of a stored token that was looked up
 
 	key     fsm.Key
 	lease   fsm.Key     // nil: of a batch token
@@ -148,8 +145,7 @@ type NewToken struct {
 // ErrTokenExists: a token of the chosen text exists.
 var ErrTokenExists = errors.New("the token exists already")
 
-// CreateToken makes a token: it stages the lease, record and accessor of a service
-// token; a batch token stages nothing. A batch token has neither a number of uses
+// CreateToken makes a token: it stages the lease and record of a service token; a batch token stages nothing. A batch token has neither a number of uses
 // nor a period, a chosen text or an endless life; an InvalidError says so.
 func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 	if s.MaxTTL > 0 {
@@ -180,11 +176,10 @@ func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 	if err != nil {
 		return nil, err
 	}
-	accessor, err := randomText(t.rand, tokenRandom)
+	accessor, err := accessorOf(t.barrier, key)
 	if err != nil {
 		return nil, err
 	}
-	token.Accessor = string(accessor)
 	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive, Groups: []fsm.Key{mountGroup(s.Mount)}}
 	if s.Endless {
 		op.TTL, op.MaxTTL = fsm.MaxTTL, 0
@@ -196,7 +191,7 @@ func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 	if err := t.stageToken(op, token); err != nil {
 		return nil, err
 	}
-	return &NewToken{Token{Token: token, key: key, lease: key}, text, token.CreationTtl.AsDuration()}, nil
+	return &NewToken{Token{Token: token, Accessor: accessor, key: key, lease: key}, text, token.CreationTtl.AsDuration()}, nil
 }
 
 // newTokenText draws a token, or takes the one that was chosen, and returns where
@@ -217,18 +212,10 @@ func (t *tx) newTokenText(chosen string) (text redact.Bytes, key fsm.Key, err er
 	return text, key, err
 }
 
-// stageToken stages the lease of a token, the token under the lease's key, and
-// its accessor.
+// stageToken stages the lease of a token, and the token under the lease's key.
 func (t *tx) stageToken(grant fsm.Operation, token *storev1.Token) error {
 	t.stage(grant)
-	if err := t.putMessage(grant.Key, token, grant.Key); err != nil {
-		return err
-	}
-	accessor, err := accessorKey(t.barrier, token.Accessor)
-	if err != nil {
-		return err
-	}
-	return t.putMessage(accessor, &storev1.Accessor{Token: grant.Key[1:]}, grant.Key)
+	return t.putMessage(grant.Key, token, grant.Key)
 }
 
 // times returns for how long a token lives at first, and at most (0: for ever,
@@ -294,18 +281,22 @@ func (t *tx) TokenByText(text redact.Bytes) (*Token, error) {
 
 // TokenByAccessor returns the token that an accessor leads to, nil if there is none.
 func (t *tx) TokenByAccessor(accessor string) (*Token, error) {
-	if accessor == "" || len(accessor) > maxTokenBytes {
-		return nil, nil
+	prefix, ok, err := hashed(t.barrier, accessor)
+	if err != nil || !ok {
+		return nil, err
 	}
-	key, err := accessorKey(t.barrier, accessor)
+	keys, err := t.view.Keys(fsm.Records, prefix)
 	if err != nil {
 		return nil, err
 	}
-	var a storev1.Accessor
-	if r, err := t.message(key, &a); err != nil || r == nil {
+	var key fsm.Key
+	if keys.Next() {
+		key = bytes.Clone(keys.Key())
+	}
+	if err := keys.Close(); err != nil || key == nil {
 		return nil, err
 	}
-	return t.lookUp(t.identityAt(append(fsm.Key{byte(spaceToken)}, a.Token...)))
+	return t.lookUp(t.identityAt(key))
 }
 
 // lookUp adds to a token that was found what only its lease tells.

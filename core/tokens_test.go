@@ -112,6 +112,37 @@ func TestBatchTokens(t *testing.T) {
 	}
 }
 
+// An accessor is the key of its token in other clothes: it takes no row, leads to
+// this token alone, and to none once that has ended.
+func TestAccessors(t *testing.T) {
+	o := newOffice(t)
+	_, first := o.token(`{"policies": ["default"], "display_name": "first"}`)
+	before := o.rows()
+	_, second := o.token(`{"policies": ["default"], "display_name": "second"}`)
+	if n := o.rows() - before; n != 1 {
+		t.Errorf("a token takes %d records, want its own alone", n)
+	}
+	look := func(accessor string) (*core.Reply, error) {
+		return o.do(o.root, write, "auth/token/lookup-accessor", `{"accessor": "`+accessor+`"}`)
+	}
+	for _, a := range []*core.Auth{first, second} {
+		r, err := look(a.Token.Accessor)
+		if err != nil || !contains(r.Data.(json.RawMessage), `"accessor":"`+a.Token.Accessor+`"`) || !contains(r.Data.(json.RawMessage), a.Token.Name) {
+			t.Errorf("%s: %v, %v", a.Token.Name, r, err)
+		}
+	}
+	a := first.Token.Accessor
+	for _, wrong := range []string{"", a[1:], a + "0", strings.Repeat("0", 22), strings.Repeat("z", 22), strings.ToLower(a) + "x", string(first.Text)} {
+		if _, err := look(wrong); err == nil {
+			t.Errorf("%q is an accessor", wrong)
+		}
+	}
+	o.must(o.root, write, "auth/token/revoke-accessor", `{"accessor": "`+a+`"}`)
+	if _, err := look(a); err == nil {
+		t.Error("the accessor outlives its token")
+	}
+}
+
 // A batch token ends with the token that made it, and with its mount.
 func TestBatchTokensEnd(t *testing.T) {
 	o := newOffice(t)

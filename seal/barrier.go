@@ -1,6 +1,8 @@
 package seal
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/internal/redact"
 )
 
 // A sealed value, format 1 (big-endian):
@@ -50,6 +53,7 @@ type openKeys struct {
 	data    map[uint32]*xaes
 	active  uint32
 	names   *siv
+	masks   cipher.Block
 }
 
 func newOpenKeys(k *Keyring) (*openKeys, error) {
@@ -68,6 +72,13 @@ func newOpenKeys(k *Keyring) (*openKeys, error) {
 	}
 	var err error
 	if o.names, err = newSIV(k.name); err != nil {
+		return nil, err
+	}
+	mask := hmac.New(sha256.New, k.id)
+	mask.Write([]byte(maskLabel))
+	key := mask.Sum(nil)
+	defer redact.Wipe(key)
+	if o.masks, err = aes.NewCipher(key); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -164,6 +175,40 @@ func (b *Barrier) appendPlace(aad []byte, table Table, key fsm.Key, number uint6
 // bytes that the caller owns. Different kinds never share an id.
 func (b *Barrier) ID(kind string, value []byte) ([]byte, error) {
 	return b.keyedHash(func(k *Keyring) []byte { return k.id }, kind, value)
+}
+
+// MaskSize is the size of what Mask takes and gives, in bytes.
+const MaskSize = 16
+
+// maskLabel makes the key of masks from the id key. ID never hashes the same: what
+// it hashes begins with the length of the kind, and this is shorter than its first
+// byte would say.
+const maskLabel = "conclave: the key under which ids are masked, version 1"
+
+// Mask returns another name for an id, or for its beginning, that can be shown: who
+// has not the keys learns nothing from it, not even whether two of them are near one
+// another, and Unmask leads back without anything being stored. It is AES-256 on one
+// block, a permutation: different ids have different masks, and one id has one.
+func (b *Barrier) Mask(id [MaskSize]byte) (mask [MaskSize]byte, err error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.keys == nil {
+		return mask, ErrSealed
+	}
+	b.keys.masks.Encrypt(mask[:], id[:])
+	return mask, nil
+}
+
+// Unmask undoes Mask. Every mask has an id; whether anything has that id, only a
+// look tells.
+func (b *Barrier) Unmask(mask [MaskSize]byte) (id [MaskSize]byte, err error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.keys == nil {
+		return id, ErrSealed
+	}
+	b.keys.masks.Decrypt(id[:], mask[:])
+	return id, nil
 }
 
 // AuditHash returns what the audit log shows in place of value: HMAC-SHA256 by

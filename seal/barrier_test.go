@@ -52,6 +52,8 @@ func TestWipedBarrierRefusesEverything(t *testing.T) {
 		"Unblind":     func() error { _, err := b.Unblind(5, key); return err },
 		"Segment":     func() error { _, _, err := b.UnblindSegment(key[:1], key); return err },
 		"ID":          func() error { _, err := b.ID("token", nil); return err },
+		"Mask":        func() error { _, err := b.Mask([seal.MaskSize]byte{}); return err },
+		"Unmask":      func() error { _, err := b.Unmask([seal.MaskSize]byte{}); return err },
 		"AuditHash":   func() error { _, err := b.AuditHash("value", nil); return err },
 		"ActiveKey":   func() error { _, err := b.ActiveKey(); return err },
 		"RotateData":  func() error { _, err := b.RotateData(made.Config); return err },

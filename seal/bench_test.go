@@ -35,6 +35,7 @@ func BenchmarkBarrier(b *testing.B) {
 	bench(b, "Unblind3Segments", func() error { _, err := bar.Unblind(5, key); return err })
 	bench(b, "UnblindSegment", func() error { _, _, err := bar.UnblindSegment(fsm.Key{5}, key); return err })
 	bench(b, "ID", func() error { _, err := bar.ID("token", key); return err })
+	bench(b, "Mask", func() error { _, err := bar.Mask([seal.MaskSize]byte{}); return err })
 }
 
 func bench(b *testing.B, name string, call func() error) {

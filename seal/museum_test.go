@@ -66,6 +66,11 @@ func TestMuseum(t *testing.T) {
 	if got, err := b.ID("token", []byte("value")); err != nil || !bytes.Equal(got, piece["id"]) {
 		t.Errorf("the id is another now: %v", err)
 	}
+	if got, err := b.Mask([MaskSize]byte(piece["id"])); err != nil || !bytes.Equal(got[:], piece["mask"]) {
+		t.Errorf("the mask is %x now: %v", got, err)
+	} else if id, err := b.Unmask(got); err != nil || !bytes.HasPrefix(piece["id"], id[:]) {
+		t.Errorf("the mask leads to %x: %v", id, err)
+	}
 	if got, err := b.AuditHash("value", []byte("value")); err != nil || !bytes.Equal(got, piece["audit hash"]) {
 		t.Errorf("the audit hash is another now: %v", err)
 	}
@@ -115,6 +120,8 @@ func writeMuseum(t *testing.T) {
 	show("name", key, err)
 	id, err := b.ID("token", []byte("value"))
 	show("id", id, err)
+	mask, err := b.Mask([MaskSize]byte(id))
+	show("mask", mask[:], err)
 	hash, err := b.AuditHash("value", []byte("value"))
 	show("audit hash", hash, err)
 	cfg := made.Config

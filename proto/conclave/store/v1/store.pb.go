@@ -201,7 +201,6 @@ type Token struct {
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`  // display name
 	Root           bool                   `protobuf:"varint,2,opt,name=root,proto3" json:"root,omitempty"` // may do everything, whatever its policies
 	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	Accessor       string                 `protobuf:"bytes,4,opt,name=accessor,proto3" json:"accessor,omitempty"`
 	Policies       []string               `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`
 	Metadata       map[string]string      `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Path           string                 `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`                          // of the request that made it
@@ -269,13 +268,6 @@ func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
 		return x.CreatedAt
 	}
 	return nil
-}
-
-func (x *Token) GetAccessor() string {
-	if x != nil {
-		return x.Accessor
-	}
-	return ""
 }
 
 func (x *Token) GetPolicies() []string {
@@ -506,51 +498,6 @@ func (x *BatchToken) GetParent() []byte {
 	return nil
 }
 
-// Accessor leads from the keyed hash of an accessor to that of its token.
-type Accessor struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Accessor) Reset() {
-	*x = Accessor{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Accessor) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Accessor) ProtoMessage() {}
-
-func (x *Accessor) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Accessor.ProtoReflect.Descriptor instead.
-func (*Accessor) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *Accessor) GetToken() []byte {
-	if x != nil {
-		return x.Token
-	}
-	return nil
-}
-
 // MountTable is what is mounted where.
 type MountTable struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -561,7 +508,7 @@ type MountTable struct {
 
 func (x *MountTable) Reset() {
 	*x = MountTable{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +520,7 @@ func (x *MountTable) String() string {
 func (*MountTable) ProtoMessage() {}
 
 func (x *MountTable) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +533,7 @@ func (x *MountTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MountTable.ProtoReflect.Descriptor instead.
 func (*MountTable) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{7}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MountTable) GetMounts() []*Mount {
@@ -618,7 +565,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +577,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +590,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{8}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Mount) GetId() string {
@@ -748,7 +695,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +707,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +720,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{9}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Policy) GetName() string {
@@ -805,7 +752,7 @@ type Wrapped struct {
 
 func (x *Wrapped) Reset() {
 	*x = Wrapped{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +764,7 @@ func (x *Wrapped) String() string {
 func (*Wrapped) ProtoMessage() {}
 
 func (x *Wrapped) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +777,7 @@ func (x *Wrapped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Wrapped.ProtoReflect.Descriptor instead.
 func (*Wrapped) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{10}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Wrapped) GetBody() []byte {
@@ -887,7 +834,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +846,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +859,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{11}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Receipt) GetMethod() string {
@@ -946,7 +893,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +905,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +918,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{12}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinToken) GetExpiresAt() *timestamppb.Timestamp {
@@ -993,7 +940,7 @@ type Authority struct {
 
 func (x *Authority) Reset() {
 	*x = Authority{}
-	mi := &file_conclave_store_v1_store_proto_msgTypes[13]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +952,7 @@ func (x *Authority) String() string {
 func (*Authority) ProtoMessage() {}
 
 func (x *Authority) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_store_v1_store_proto_msgTypes[13]
+	mi := &file_conclave_store_v1_store_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +965,7 @@ func (x *Authority) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authority.ProtoReflect.Descriptor instead.
 func (*Authority) Descriptor() ([]byte, []int) {
-	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{13}
+	return file_conclave_store_v1_store_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Authority) GetCertificateDer() []byte {
@@ -1066,13 +1013,12 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
-	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xd8\x05\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xc2\x05\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\bR\x04root\x129\n" +
 	"\n" +
 	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
-	"\baccessor\x18\x04 \x01(\tR\baccessor\x12\x1a\n" +
 	"\bpolicies\x18\x05 \x03(\tR\bpolicies\x12B\n" +
 	"\bmetadata\x18\x06 \x03(\v2&.conclave.store.v1.Token.MetadataEntryR\bmetadata\x12\x12\n" +
 	"\x04path\x18\a \x01(\tR\x04path\x12\x1b\n" +
@@ -1091,7 +1037,7 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x05alias\x18\x12 \x01(\v2\x18.conclave.store.v1.AliasR\x05alias\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x04\x10\x05\"\xe1\x01\n" +
 	"\x05Alias\x12%\n" +
 	"\x0emount_accessor\x18\x01 \x01(\tR\rmountAccessor\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -1105,9 +1051,7 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\v2\x18.conclave.store.v1.TokenR\x05token\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06parent\x18\x03 \x01(\fR\x06parent\" \n" +
-	"\bAccessor\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\fR\x05token\">\n" +
+	"\x06parent\x18\x03 \x01(\fR\x06parent\">\n" +
 	"\n" +
 	"MountTable\x120\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x18.conclave.store.v1.MountR\x06mounts\"\xe7\x04\n" +
@@ -1168,7 +1112,7 @@ func file_conclave_store_v1_store_proto_rawDescGZIP() []byte {
 	return file_conclave_store_v1_store_proto_rawDescData
 }
 
-var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_conclave_store_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_conclave_store_v1_store_proto_goTypes = []any{
 	(*SecretData)(nil),            // 0: conclave.store.v1.SecretData
 	(*SecretSettings)(nil),        // 1: conclave.store.v1.SecretSettings
@@ -1176,47 +1120,46 @@ var file_conclave_store_v1_store_proto_goTypes = []any{
 	(*Token)(nil),                 // 3: conclave.store.v1.Token
 	(*Alias)(nil),                 // 4: conclave.store.v1.Alias
 	(*BatchToken)(nil),            // 5: conclave.store.v1.BatchToken
-	(*Accessor)(nil),              // 6: conclave.store.v1.Accessor
-	(*MountTable)(nil),            // 7: conclave.store.v1.MountTable
-	(*Mount)(nil),                 // 8: conclave.store.v1.Mount
-	(*Policy)(nil),                // 9: conclave.store.v1.Policy
-	(*Wrapped)(nil),               // 10: conclave.store.v1.Wrapped
-	(*Receipt)(nil),               // 11: conclave.store.v1.Receipt
-	(*JoinToken)(nil),             // 12: conclave.store.v1.JoinToken
-	(*Authority)(nil),             // 13: conclave.store.v1.Authority
-	nil,                           // 14: conclave.store.v1.SecretData.DataEntry
-	nil,                           // 15: conclave.store.v1.SecretSettings.CustomMetadataEntry
-	nil,                           // 16: conclave.store.v1.LeaseData.DataEntry
-	nil,                           // 17: conclave.store.v1.Token.MetadataEntry
-	nil,                           // 18: conclave.store.v1.Alias.MetadataEntry
-	nil,                           // 19: conclave.store.v1.Mount.OptionsEntry
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*v1.Field)(nil),              // 22: conclave.v1.Field
+	(*MountTable)(nil),            // 6: conclave.store.v1.MountTable
+	(*Mount)(nil),                 // 7: conclave.store.v1.Mount
+	(*Policy)(nil),                // 8: conclave.store.v1.Policy
+	(*Wrapped)(nil),               // 9: conclave.store.v1.Wrapped
+	(*Receipt)(nil),               // 10: conclave.store.v1.Receipt
+	(*JoinToken)(nil),             // 11: conclave.store.v1.JoinToken
+	(*Authority)(nil),             // 12: conclave.store.v1.Authority
+	nil,                           // 13: conclave.store.v1.SecretData.DataEntry
+	nil,                           // 14: conclave.store.v1.SecretSettings.CustomMetadataEntry
+	nil,                           // 15: conclave.store.v1.LeaseData.DataEntry
+	nil,                           // 16: conclave.store.v1.Token.MetadataEntry
+	nil,                           // 17: conclave.store.v1.Alias.MetadataEntry
+	nil,                           // 18: conclave.store.v1.Mount.OptionsEntry
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*v1.Field)(nil),              // 21: conclave.v1.Field
 }
 var file_conclave_store_v1_store_proto_depIdxs = []int32{
-	14, // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
-	20, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
-	15, // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
-	16, // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
-	21, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	17, // 5: conclave.store.v1.Token.metadata:type_name -> conclave.store.v1.Token.MetadataEntry
-	20, // 6: conclave.store.v1.Token.period:type_name -> google.protobuf.Duration
-	20, // 7: conclave.store.v1.Token.explicit_max_ttl:type_name -> google.protobuf.Duration
-	20, // 8: conclave.store.v1.Token.creation_ttl:type_name -> google.protobuf.Duration
+	13, // 0: conclave.store.v1.SecretData.data:type_name -> conclave.store.v1.SecretData.DataEntry
+	19, // 1: conclave.store.v1.SecretSettings.delete_version_after:type_name -> google.protobuf.Duration
+	14, // 2: conclave.store.v1.SecretSettings.custom_metadata:type_name -> conclave.store.v1.SecretSettings.CustomMetadataEntry
+	15, // 3: conclave.store.v1.LeaseData.data:type_name -> conclave.store.v1.LeaseData.DataEntry
+	20, // 4: conclave.store.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	16, // 5: conclave.store.v1.Token.metadata:type_name -> conclave.store.v1.Token.MetadataEntry
+	19, // 6: conclave.store.v1.Token.period:type_name -> google.protobuf.Duration
+	19, // 7: conclave.store.v1.Token.explicit_max_ttl:type_name -> google.protobuf.Duration
+	19, // 8: conclave.store.v1.Token.creation_ttl:type_name -> google.protobuf.Duration
 	4,  // 9: conclave.store.v1.Token.alias:type_name -> conclave.store.v1.Alias
-	18, // 10: conclave.store.v1.Alias.metadata:type_name -> conclave.store.v1.Alias.MetadataEntry
+	17, // 10: conclave.store.v1.Alias.metadata:type_name -> conclave.store.v1.Alias.MetadataEntry
 	3,  // 11: conclave.store.v1.BatchToken.token:type_name -> conclave.store.v1.Token
-	8,  // 12: conclave.store.v1.MountTable.mounts:type_name -> conclave.store.v1.Mount
-	19, // 13: conclave.store.v1.Mount.options:type_name -> conclave.store.v1.Mount.OptionsEntry
-	20, // 14: conclave.store.v1.Mount.default_ttl:type_name -> google.protobuf.Duration
-	20, // 15: conclave.store.v1.Mount.max_ttl:type_name -> google.protobuf.Duration
-	21, // 16: conclave.store.v1.Mount.created_at:type_name -> google.protobuf.Timestamp
-	21, // 17: conclave.store.v1.Wrapped.created_at:type_name -> google.protobuf.Timestamp
-	20, // 18: conclave.store.v1.Wrapped.ttl:type_name -> google.protobuf.Duration
-	21, // 19: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
-	22, // 20: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
-	22, // 21: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 12: conclave.store.v1.MountTable.mounts:type_name -> conclave.store.v1.Mount
+	18, // 13: conclave.store.v1.Mount.options:type_name -> conclave.store.v1.Mount.OptionsEntry
+	19, // 14: conclave.store.v1.Mount.default_ttl:type_name -> google.protobuf.Duration
+	19, // 15: conclave.store.v1.Mount.max_ttl:type_name -> google.protobuf.Duration
+	20, // 16: conclave.store.v1.Mount.created_at:type_name -> google.protobuf.Timestamp
+	20, // 17: conclave.store.v1.Wrapped.created_at:type_name -> google.protobuf.Timestamp
+	19, // 18: conclave.store.v1.Wrapped.ttl:type_name -> google.protobuf.Duration
+	20, // 19: conclave.store.v1.JoinToken.expires_at:type_name -> google.protobuf.Timestamp
+	21, // 20: conclave.store.v1.SecretData.DataEntry.value:type_name -> conclave.v1.Field
+	21, // 21: conclave.store.v1.LeaseData.DataEntry.value:type_name -> conclave.v1.Field
 	22, // [22:22] is the sub-list for method output_type
 	22, // [22:22] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
@@ -1235,7 +1178,7 @@ func file_conclave_store_v1_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_store_v1_store_proto_rawDesc), len(file_conclave_store_v1_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
