@@ -391,6 +391,11 @@ func TestAttackWrapping(t *testing.T) {
 	if again := got[0].Wrap; again != nil {
 		got[0] = o.must(core.Caller{Token: again.Token}, write, "sys/wrapping/unwrap", "")
 	}
+	if made := got[0].Auth; made == nil || made.Token.Accessor == "" {
+		t.Errorf("what was unwrapped is not the whole token: %+v", got[0])
+	} else {
+		o.must(o.root, write, "auth/token/lookup-accessor", `{"accessor": "`+made.Token.Accessor+`"}`)
+	}
 	if made := got[0].Auth; made == nil || !o.lives(callerOf(made)) {
 		t.Errorf("it held %+v", got[0])
 	}
@@ -665,7 +670,7 @@ func judge(own []string, sudo, mayOrphan bool, path string, w wish, role *roleRo
 	not(w.NumUses > 0 && (k.UsesLeft == 0 || k.UsesLeft > uint64(w.NumUses)), "has %d uses", k.UsesLeft)
 	not(w.ID != "" && !sudo, "has a chosen text")
 	not(w.Renewable != nil && !*w.Renewable && k.Renewable, "can be renewed")
-	not(k.EntityId != "" && (role == nil || w.EntityAlias == "" || len(role.Aliases) == 0 || !strings.HasPrefix(strings.ToLower(w.EntityAlias), "app-")), "belongs to somebody")
+	not(k.EntityID != "" && (role == nil || w.EntityAlias == "" || len(role.Aliases) == 0 || !strings.HasPrefix(strings.ToLower(w.EntityAlias), "app-")), "belongs to somebody")
 	not(a.TTL > mountMax || a.TTL == 0 && !k.Root, "lives for %v", a.TTL)
 	not(w.ExplicitMaxTTL > 0 && (a.TTL == 0 || a.TTL > time.Duration(w.ExplicitMaxTTL)*time.Second), "lives for %v", a.TTL)
 	not(a.Token.Type() == "batch" && (k.Root || k.Period.AsDuration() > 0 || k.UsesLeft > 0 || k.Renewable || k.Accessor != ""), "is a batch token")

@@ -34,7 +34,7 @@ var batchPlace = fsm.Key{byte(spaceBatch)}
 
 func isBatchToken(text redact.Bytes) bool { return bytes.HasPrefix(text.Expose(), []byte(batchPrefix)) }
 
-func (t *tx) createBatchToken(s TokenSpec, token *storev1.Token, ttl time.Duration) (*NewToken, error) {
+func (t *tx) createBatchToken(s TokenSpec, token *storev1.Token, entity string, ttl time.Duration) (*NewToken, error) {
 	switch {
 	case s.Settings.NumUses > 0:
 		return nil, &engine.InvalidError{Why: "batch tokens cannot have a limited number of uses"}
@@ -54,7 +54,7 @@ func (t *tx) createBatchToken(s TokenSpec, token *storev1.Token, ttl time.Durati
 	if err != nil {
 		return nil, err
 	}
-	return &NewToken{Token{Token: token, expires: t.view.Time().Add(ttl)}, text, ttl}, nil
+	return &NewToken{Token{Token: token, EntityID: entity, expires: t.view.Time().Add(ttl)}, text, ttl}, nil
 }
 
 // sealBatchToken makes the text of a token that lives for ttl from now on.
@@ -121,7 +121,8 @@ func (t *tx) openBatchToken(text redact.Bytes) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &identity{key: key, token: &Token{Token: b.Token, key: key, expires: fsm.LogTime(b.ExpiresAt)}}, nil
+	entity, err := entityOf(t.barrier, b.Token.Alias)
+	return &identity{key: key, token: &Token{Token: b.Token, EntityID: entity, key: key, expires: fsm.LogTime(b.ExpiresAt)}}, err
 }
 
 // decodeBatchToken undoes the spelling of a token. It takes one spelling only: the

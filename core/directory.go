@@ -97,8 +97,7 @@ func (t *tx) acl(names []string, bearer *storev1.Token) (*policy.ACL, error) {
 	if list.acl != nil {
 		return list.acl, nil
 	}
-	whose, err := proto.MarshalOptions{Deterministic: true}.Marshal(&storev1.Token{EntityId: bearer.GetEntityId(),
-		Alias: bearer.GetAlias(), Metadata: aliasMetadata(bearer)})
+	whose, err := proto.MarshalOptions{Deterministic: true}.Marshal(&storev1.Token{Alias: bearer.GetAlias(), Metadata: aliasMetadata(bearer)})
 	if err != nil {
 		return nil, fmt.Errorf("naming an access list: %w", err)
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -248,5 +249,10 @@ func (t *tx) Disable(path string) error {
 	return t.putMounts(rows)
 }
 
-// mountGroup is the group of the leases that a mount has made.
-func mountGroup(id string) fsm.Key { return append(fsm.Key{byte(spaceMount), 2}, id...) }
+// mountGroup is the group of the leases that a mount has made. Each such lease has
+// the name in its row and in an index, so it is short: a hash, which here hides
+// nothing and only has to be of one length.
+func mountGroup(id string) fsm.Key {
+	sum := sha256.Sum256([]byte(id))
+	return append(fsm.Key{byte(spaceMount), 2}, sum[:16]...)
+}

@@ -125,7 +125,7 @@ func (a *account) mounted(m *mount) {
 
 // identified notes who asks.
 func (a *account) identified(who *identity) {
-	a.entry.Auth = audit.Auth{Accessor: who.token.Accessor, DisplayName: who.token.Name, Policies: who.token.Policies, TokenType: who.token.Type(), Entity: who.token.EntityId}
+	a.entry.Auth = audit.Auth{Accessor: who.token.Accessor, DisplayName: who.token.Name, Policies: who.token.Policies, TokenType: who.token.Type(), Entity: who.token.EntityID}
 }
 
 // decided notes which rule decided.

@@ -171,7 +171,7 @@ func parameters(in engine.Input) iter.Seq2[string, any] {
 // introduce tells an engine who asks.
 func (t *tx) introduce(call *engine.Call) {
 	if t.who != nil {
-		call.Caller = engine.Caller{DisplayName: t.who.token.Name, EntityID: t.who.token.EntityId,
+		call.Caller = engine.Caller{DisplayName: t.who.token.Name, EntityID: t.who.token.EntityID,
 			TokenID: hex.EncodeToString(t.who.key[1:]), Address: call.Caller.Address}
 	}
 }

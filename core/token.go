@@ -95,6 +95,7 @@ type TokenSpec struct {
 type Token struct {
 	*storev1.Token
 	Accessor string     // empty: a batch token, which has none
+	EntityID string     // whose it is; empty: nobody is known
 	Lease    *fsm.Lease // of a stored token that was looked up
 
 	key     fsm.Key
@@ -160,14 +161,12 @@ func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 		Metadata: s.Metadata, Path: s.Path, Orphan: s.Parent == nil, CreationTtl: durationpb.New(ttl), Role: s.Role,
 		BoundCidrs: s.Settings.BoundCIDRs, Mount: s.Mount, Alias: s.Alias,
 	}
-	if s.Alias != nil {
-		var err error
-		if token.EntityId, err = entityOf(t.barrier, s.Alias); err != nil {
-			return nil, err
-		}
+	entity, err := entityOf(t.barrier, s.Alias)
+	if err != nil {
+		return nil, err
 	}
 	if s.Batch {
-		return t.createBatchToken(s, token, ttl)
+		return t.createBatchToken(s, token, entity, ttl)
 	}
 	token.UsesLeft, token.Renewable = uint64(s.Settings.NumUses), s.Renewable && !s.Endless
 	token.Period = durationpb.New(time.Duration(s.Settings.Period))
@@ -191,7 +190,7 @@ func (t *tx) CreateToken(s TokenSpec) (*NewToken, error) {
 	if err := t.stageToken(op, token); err != nil {
 		return nil, err
 	}
-	return &NewToken{Token{Token: token, Accessor: accessor, key: key, lease: key}, text, token.CreationTtl.AsDuration()}, nil
+	return &NewToken{Token{Token: token, Accessor: accessor, EntityID: entity, key: key, lease: key}, text, token.CreationTtl.AsDuration()}, nil
 }
 
 // newTokenText draws a token, or takes the one that was chosen, and returns where

@@ -265,7 +265,7 @@ func TestTokenRoles(t *testing.T) {
 	if a := made("glob", `{"policies": "team-a", "ttl": "8h", "num_uses": 5}`); a.TTL != time.Hour || a.Renewable || a.Token.UsesLeft != 2 {
 		t.Errorf("by role: %+v %v", a.Token.Token, a.TTL)
 	}
-	if a := made("light", `{"entity_alias": "app-7"}`); a.Token.Type() != "batch" || a.Token.EntityId == "" {
+	if a := made("light", `{"entity_alias": "app-7"}`); a.Token.Type() != "batch" || a.Token.EntityID == "" {
 		t.Errorf("by role: %+v", a.Token.Token)
 	}
 	if got := data(t, o.must(o.root, read, "auth/token/roles/deploy", "")); got["name"] != "deploy" || got["orphan"] != true || got["token_period"] != float64(86400) ||
@@ -308,8 +308,8 @@ path "auth/token/create-orphan" { capabilities = ["update"] }`, "ACC", accessor)
 	ann, annAuth := in("ann", "red")
 	bob, bobAuth := in("bob", "blue")
 	again, againAuth := in("ann", "red")
-	if annAuth.Token.EntityId != againAuth.Token.EntityId || annAuth.Token.EntityId == bobAuth.Token.EntityId {
-		t.Errorf("entities: %q %q %q", annAuth.Token.EntityId, againAuth.Token.EntityId, bobAuth.Token.EntityId)
+	if annAuth.Token.EntityID != againAuth.Token.EntityID || annAuth.Token.EntityID == bobAuth.Token.EntityID {
+		t.Errorf("entities: %q %q %q", annAuth.Token.EntityID, againAuth.Token.EntityID, bobAuth.Token.EntityID)
 	}
 	child := callerOf(o.must(ann, write, "auth/token/create", `{"meta": {"team": "blue"}}`).Auth)
 	orphan := callerOf(o.must(ann, write, "auth/token/create-orphan", `{}`).Auth)
@@ -320,7 +320,7 @@ path "auth/token/create-orphan" { capabilities = ["update"] }`, "ACC", accessor)
 		may    []string
 		mayNot []string
 	}{
-		{"ann", ann, []string{"ann/x", "teams/red", "common", "by-id/" + annAuth.Token.EntityId}, []string{"bob/x", "teams/blue", "by-id/" + bobAuth.Token.EntityId}},
+		{"ann", ann, []string{"ann/x", "teams/red", "common", "by-id/" + annAuth.Token.EntityID}, []string{"bob/x", "teams/blue", "by-id/" + bobAuth.Token.EntityID}},
 		{"bob", bob, []string{"bob/x", "teams/blue", "common"}, []string{"ann/x", "teams/red"}},
 		{"ann again", again, []string{"ann/x"}, []string{"bob/x"}},
 		{"ann's child", child, []string{"ann/x", "teams/red"}, []string{"teams/blue"}},

@@ -54,7 +54,9 @@ type wrappedAuth struct {
 	Token     *storev1.Token `json:"token"`
 	TTL       time.Duration  `json:"ttl"`
 	Renewable bool           `json:"renewable"`
-	Expires   fsm.LogTime    `json:"expires,omitempty"` // of a batch token
+	Expires   fsm.LogTime    `json:"expires,omitempty"`  // of a batch token
+	Accessor  string         `json:"accessor,omitempty"` // of any other
+	EntityID  string         `json:"entity_id,omitempty"`
 }
 
 // wrap stages an answer to wait for its reader, and answers with the way to it.
@@ -151,7 +153,7 @@ func encodeWrapped(r *Reply) ([]byte, error) {
 		body.Data = data
 	}
 	if r.Auth != nil {
-		body.Auth = &wrappedAuth{string(r.Auth.Text), r.Auth.Token.Token, r.Auth.TTL, r.Auth.Renewable, r.Auth.Token.expires}
+		body.Auth = &wrappedAuth{string(r.Auth.Text), r.Auth.Token.Token, r.Auth.TTL, r.Auth.Renewable, r.Auth.Token.expires, r.Auth.Token.Accessor, r.Auth.Token.EntityID}
 	}
 	p, err := engine.MarshalJSON(body)
 	if err != nil {
@@ -171,7 +173,7 @@ func decodeWrapped(p []byte) (*Reply, error) {
 		r.Data = body.Data
 	}
 	if a := body.Auth; a != nil {
-		r.Auth = &Auth{Token: &Token{Token: a.Token, expires: a.Expires}, Text: []byte(a.Text), TTL: a.TTL, Renewable: a.Renewable}
+		r.Auth = &Auth{Token: &Token{Token: a.Token, Accessor: a.Accessor, EntityID: a.EntityID, expires: a.Expires}, Text: []byte(a.Text), TTL: a.TTL, Renewable: a.Renewable}
 	}
 	return r, nil
 }

@@ -357,7 +357,7 @@ func describe(c *engine.Call, token *core.Token, id string) *tokenData {
 		Accessor: token.Accessor, CreationTime: token.CreatedAt.AsTime().Unix(), CreationTTL: seconds(token.CreationTtl),
 		DisplayName: token.Name, ExplicitMaxTTL: seconds(token.ExplicitMaxTtl), ID: id, Meta: token.Metadata, NumUses: token.UsesLeft,
 		Orphan: token.Alone(), Path: token.Path, Period: seconds(token.Period), Policies: token.Policies, Renewable: token.Renewable,
-		Role: token.Role, BoundCIDRs: token.BoundCidrs, Type: token.Type(), EntityID: token.EntityId,
+		Role: token.Role, BoundCIDRs: token.BoundCidrs, Type: token.Type(), EntityID: token.EntityID,
 	}
 	if issued, expires, ok := token.Times(); ok {
 		d.TTL = int64(max(expires.Sub(c.Now()), 0) / time.Second)

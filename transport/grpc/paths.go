@@ -160,7 +160,7 @@ func spellAuth(a *core.Auth) *conclavev1.PathAuth {
 	}
 	return &conclavev1.PathAuth{
 		ClientToken: string(a.Text), Accessor: a.Token.Accessor, Policies: a.Token.Policies, Metadata: a.Token.Metadata,
-		LeaseDuration: positive(a.TTL), Renewable: a.Renewable, EntityId: a.Token.EntityId, TokenType: a.Token.Type(),
+		LeaseDuration: positive(a.TTL), Renewable: a.Renewable, EntityId: a.Token.EntityID, TokenType: a.Token.Type(),
 		Orphan: a.Token.Alone(), NumUses: a.Token.UsesLeft,
 	}
 }

@@ -102,7 +102,7 @@ func TestCallsThatMakeNoSense(t *testing.T) {
 // An answer arrives whole; of a wrapped one nothing leads to what it wraps.
 func TestReplyIsSpelled(t *testing.T) {
 	at := time.Unix(1e9, 5)
-	token := &core.Token{Accessor: "acc", Token: &storev1.Token{Policies: []string{"p"}, Metadata: map[string]string{"k": "v"}, Orphan: true, UsesLeft: 3, EntityId: "e"}}
+	token := &core.Token{Accessor: "acc", Token: &storev1.Token{Policies: []string{"p"}, Metadata: map[string]string{"k": "v"}, Orphan: true, UsesLeft: 3}, EntityID: "e"}
 	for _, test := range []struct {
 		reply *core.Reply
 		want  *conclavev1.CallPathResponse

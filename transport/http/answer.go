@@ -85,7 +85,7 @@ func spellAuth(a *core.Auth) *authBlock {
 	}
 	return &authBlock{
 		ClientToken: string(a.Text), Accessor: a.Token.Accessor, Policies: a.Token.Policies, TokenPolicies: a.Token.Policies,
-		Metadata: a.Token.Metadata, LeaseDuration: int64(a.TTL / time.Second), Renewable: a.Renewable, EntityID: a.Token.EntityId, TokenType: a.Token.Type(),
+		Metadata: a.Token.Metadata, LeaseDuration: int64(a.TTL / time.Second), Renewable: a.Renewable, EntityID: a.Token.EntityID, TokenType: a.Token.Type(),
 		Orphan: a.Token.Orphan, NumUses: a.Token.UsesLeft,
 	}
 }

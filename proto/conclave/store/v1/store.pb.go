@@ -212,9 +212,8 @@ type Token struct {
 	CreationTtl    *durationpb.Duration   `protobuf:"bytes,13,opt,name=creation_ttl,json=creationTtl,proto3" json:"creation_ttl,omitempty"` // 0: never expires
 	Role           string                 `protobuf:"bytes,14,opt,name=role,proto3" json:"role,omitempty"`
 	BoundCidrs     []string               `protobuf:"bytes,15,rep,name=bound_cidrs,json=boundCidrs,proto3" json:"bound_cidrs,omitempty"`
-	Mount          string                 `protobuf:"bytes,16,opt,name=mount,proto3" json:"mount,omitempty"`                       // id of the auth mount that made it
-	EntityId       string                 `protobuf:"bytes,17,opt,name=entity_id,json=entityId,proto3" json:"entity_id,omitempty"` // who it belongs to; empty: nobody is known
-	Alias          *Alias                 `protobuf:"bytes,18,opt,name=alias,proto3" json:"alias,omitempty"`                       // under which name that is known
+	Mount          string                 `protobuf:"bytes,16,opt,name=mount,proto3" json:"mount,omitempty"` // id of the auth mount that made it
+	Alias          *Alias                 `protobuf:"bytes,18,opt,name=alias,proto3" json:"alias,omitempty"` // the name under which its bearer is known; absent: nobody is
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -350,13 +349,6 @@ func (x *Token) GetBoundCidrs() []string {
 func (x *Token) GetMount() string {
 	if x != nil {
 		return x.Mount
-	}
-	return ""
-}
-
-func (x *Token) GetEntityId() string {
-	if x != nil {
-		return x.EntityId
 	}
 	return ""
 }
@@ -1013,7 +1005,7 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
-	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xc2\x05\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xab\x05\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\bR\x04root\x129\n" +
@@ -1032,12 +1024,11 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x04role\x18\x0e \x01(\tR\x04role\x12\x1f\n" +
 	"\vbound_cidrs\x18\x0f \x03(\tR\n" +
 	"boundCidrs\x12\x14\n" +
-	"\x05mount\x18\x10 \x01(\tR\x05mount\x12\x1b\n" +
-	"\tentity_id\x18\x11 \x01(\tR\bentityId\x12.\n" +
+	"\x05mount\x18\x10 \x01(\tR\x05mount\x12.\n" +
 	"\x05alias\x18\x12 \x01(\v2\x18.conclave.store.v1.AliasR\x05alias\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x04\x10\x05\"\xe1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01J\x04\b\x04\x10\x05J\x04\b\x11\x10\x12\"\xe1\x01\n" +
 	"\x05Alias\x12%\n" +
 	"\x0emount_accessor\x18\x01 \x01(\tR\rmountAccessor\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
