@@ -29,6 +29,15 @@ func with(o *history.Op, change func(*history.Op)) *history.Op {
 	return o
 }
 
+// change is an acknowledged delete, undelete or destroy.
+func change(kind history.Kind, version, index uint64) *history.Op {
+	return &history.Op{Kind: kind, Key: "k", Version: version, Index: index, Outcome: history.Done}
+}
+
+func leased(kind history.Kind, number, index uint64) *history.Op {
+	return &history.Op{Kind: kind, Key: "l", Number: number, Index: index, Outcome: history.Done}
+}
+
 // Each check passes a history that is right and finds what is wrong in one that
 // differs in a single answer. Log time is the index in seconds, known up to index 20.
 func TestChecks(t *testing.T) {
@@ -61,6 +70,20 @@ func TestChecks(t *testing.T) {
 		{"numbers", check.Numbers, []*history.Op{put(0, 1, "a", 1, 5), put(0, 1, "b", 2, 6)}, ""},
 		{"number twice", check.Numbers, []*history.Op{put(0, 1, "a", 1, 5), put(0, 1, "b", 1, 6)}, "out of order"},
 		{"numbers against the log", check.Numbers, []*history.Op{put(0, 1, "a", 1, 6), put(0, 1, "b", 2, 5)}, "out of order"},
+		{"once", check.Once, []*history.Op{put(0, 1, "a", 1, 5), put(0, 1, "b", 2, 6), get(local, 9, "a", 1, 5)}, ""},
+		{"twice", check.Once, []*history.Op{put(0, 1, "a", 1, 5), get(local, 9, "a", 2, 6), with(put(0, 1, "u", 0, 0), func(o *history.Op) { o.Outcome = history.Unknown })}, "became two versions"},
+		{"a gap that an unknown write explains", check.Once, []*history.Op{with(put(0, 1, "u", 0, 0), func(o *history.Op) { o.Outcome = history.Unknown }), put(0, 1, "b", 2, 6)}, ""},
+		{"a gap that nothing explains", check.Once, []*history.Op{with(put(0, 1, "u", 0, 0), func(o *history.Op) { o.Outcome = history.Unknown }), put(0, 1, "b", 3, 6)}, "1 versions of k are nobody's"},
+		{"deleted and back", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), change(history.Delete, 0, 6), change(history.Undelete, 1, 7), get(local, 9, "a", 1, 8)}, ""},
+		{"read before it was deleted", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), change(history.Delete, 0, 9), get(local, 9, "a", 1, 8)}, ""},
+		{"deleted and there", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), change(history.Delete, 0, 6), get(local, 9, "a", 1, 8)}, "deleted and yet there"},
+		{"another version deleted", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), put(0, 1, "b", 2, 7), change(history.Delete, 0, 6), get(local, 9, "b", 2, 8)}, ""},
+		{"perhaps restored", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), change(history.Delete, 0, 6), with(change(history.Undelete, 1, 0), func(o *history.Op) { o.Outcome = history.Unknown }), get(local, 9, "a", 1, 8)}, ""},
+		{"destroyed and there", check.Flags, []*history.Op{put(0, 1, "a", 1, 5), change(history.Destroy, 1, 6), change(history.Undelete, 1, 7), get(local, 9, "a", 1, 8)}, "destroyed and yet there"},
+		{"lease goes on", check.Generations, []*history.Op{leased(history.Lookup, 2, 7), leased(history.Grant, 1, 5), leased(history.Renew, 2, 7), leased(history.Revoke, 0, 8)}, ""},
+		{"lease goes back", check.Generations, []*history.Op{leased(history.Grant, 1, 5), leased(history.Renew, 2, 6), leased(history.Lookup, 1, 7)}, "went back"},
+		{"generation twice", check.Generations, []*history.Op{leased(history.Grant, 1, 5), leased(history.Renew, 2, 6), leased(history.Renew, 2, 7)}, "went back"},
+		{"lease after its revocation", check.Generations, []*history.Op{leased(history.Grant, 1, 5), leased(history.Revoke, 0, 6), leased(history.Lookup, 1, 7)}, "after it was revoked"},
 		{"lease in time", times, []*history.Op{lookup(9, 10)}, ""},
 		{"lease out of time", times, []*history.Op{lookup(10, 10)}, "after it expired"},
 		{"index of nobody", times, []*history.Op{lookup(21, 30)}, "no node applied"},

@@ -39,7 +39,8 @@ func RealTime(ops []*history.Op) (found []string) {
 // never below the index asked for, bounded is never older than the age asked
 // for, and what one process answers locally never goes back.
 func Levels(ops []*history.Op) (found []string) {
-	acked := slices.DeleteFunc(answered(ops), func(o *history.Op) bool { return !o.Kind.Writes() })
+	acked := newestBy(slices.DeleteFunc(answered(ops), func(o *history.Op) bool { return !o.Kind.Writes() }),
+		func(o *history.Op) int64 { return int64(o.Returned) }, func(o *history.Op) uint64 { return o.Index })
 	local := map[int]*history.Op{} // by life
 	for _, o := range ops {
 		if o.Kind != history.Get || o.Index == 0 {
@@ -51,10 +52,8 @@ func Levels(ops []*history.Op) (found []string) {
 				found = append(found, fmt.Sprintf("below the index that it asked for: %v", o))
 			}
 		case conclavev1.Consistency_CONSISTENCY_BOUNDED:
-			for _, w := range acked {
-				if w.Returned < o.Called-o.MaxAge && w.Index > o.Index {
-					found = append(found, fmt.Sprintf("older than it may be: %v\n\tdoes not show %v", o, w))
-				}
+			if w := acked.upTo(int64(o.Called-o.MaxAge) - 1); w != nil && w.Index > o.Index {
+				found = append(found, fmt.Sprintf("older than it may be: %v\n\tdoes not show %v", o, w))
 			}
 		case conclavev1.Consistency_CONSISTENCY_LOCAL:
 			// ops are in the order of their return; only what did not overlap counts.
@@ -84,6 +83,10 @@ func Prefix(ops []*history.Op) (found []string) {
 			puts[o.Key] = append(puts[o.Key], o)
 		}
 	}
+	newest := map[string]ranked{}
+	for key, all := range puts {
+		newest[key] = newestBy(all, func(o *history.Op) int64 { return int64(o.Index) }, func(o *history.Op) uint64 { return o.Number })
+	}
 	for _, o := range ops {
 		if o.Kind != history.Get || o.Outcome != history.Done {
 			continue
@@ -99,10 +102,8 @@ func Prefix(ops []*history.Op) (found []string) {
 		if w.Outcome == history.Done && (w.Index > o.Index || w.Number != o.Number) {
 			found = append(found, fmt.Sprintf("from above its index, or under another number: %v\n\twritten by %v", o, w))
 		}
-		for _, p := range puts[o.Key] {
-			if o.Version == 0 && p.Index <= o.Index && p.Number > o.Number {
-				found = append(found, fmt.Sprintf("older than its index: %v\n\tdoes not show %v", o, p))
-			}
+		if p := newest[o.Key].upTo(int64(o.Index)); p != nil && o.Version == 0 && p.Number > o.Number {
+			found = append(found, fmt.Sprintf("older than its index: %v\n\tdoes not show %v", o, p))
 		}
 	}
 	return found
@@ -146,6 +147,35 @@ func LeaseTimes(ops []*history.Op, at func(index uint64) (time.Time, bool)) (fou
 		}
 	}
 	return found
+}
+
+// ranked are ops in the order of one number, each with the best of those up to it
+// by another.
+type ranked struct {
+	at   []int64
+	best []*history.Op
+}
+
+func newestBy(ops []*history.Op, at func(*history.Op) int64, rank func(*history.Op) uint64) ranked {
+	sorted := slices.SortedStableFunc(slices.Values(ops), func(a, b *history.Op) int { return cmp.Compare(at(a), at(b)) })
+	var r ranked
+	for _, o := range sorted {
+		best := o
+		if n := len(r.best); n > 0 && rank(r.best[n-1]) >= rank(o) {
+			best = r.best[n-1]
+		}
+		r.at, r.best = append(r.at, at(o)), append(r.best, best)
+	}
+	return r
+}
+
+// upTo is the best op whose number is at most n; nil if there is none.
+func (r ranked) upTo(n int64) *history.Op {
+	i, _ := slices.BinarySearch(r.at, n+1) // where n+1 would stand
+	if i == 0 {
+		return nil
+	}
+	return r.best[i-1]
 }
 
 // answered returns the ops that were carried out and name an index.
