@@ -7,6 +7,7 @@ package check
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -25,9 +26,49 @@ const patience = 20 * time.Second
 // Linearizable checks that the ops on each key could have happened one after the
 // other, each between its call and its return. Ops whose consistency level
 // claims less take no part, nor do those that were certainly not carried out.
-func Linearizable(ops []*history.Op) (found []string) {
-	byKey := map[string][]porcupine.Operation{}
-	leases := map[string]bool{}
+func Linearizable(ops []*history.Op) []string { return Search(ops).Found }
+
+// A Verdict is what porcupine had to say.
+type Verdict struct {
+	Keys, Ops int      // that were searched to the end
+	Undecided int      // keys whose search did not end: nothing is known of them
+	Bad       []string // keys that are not linearizable
+	Found     []string
+}
+
+// Search is Linearizable with numbers.
+func Search(ops []*history.Op) (v Verdict) {
+	for key, all := range byKey(ops) {
+		v.Keys++
+		v.Ops += len(all)
+		switch porcupine.CheckOperationsTimeout(modelOf(all), all, patience) {
+		case porcupine.Illegal:
+			v.Bad = append(v.Bad, key)
+			v.Found = append(v.Found, fmt.Sprintf("%s is not linearizable:\n%s", key, listing(all)))
+		case porcupine.Unknown:
+			v.Keys, v.Ops, v.Undecided = v.Keys-1, v.Ops-len(all), v.Undecided+1
+			v.Found = append(v.Found, fmt.Sprintf("%s: the search among %d ops did not end in %v", key, len(all), patience))
+		}
+	}
+	slices.Sort(v.Found)
+	slices.Sort(v.Bad)
+	return v
+}
+
+// Picture draws the search of one key as a page of HTML that needs nothing else.
+func Picture(w io.Writer, ops []*history.Op, key string) error {
+	all := byKey(ops)[key]
+	if len(all) == 0 {
+		return fmt.Errorf("drawing %s: no op takes part in the search", key)
+	}
+	m := modelOf(all)
+	_, info := porcupine.CheckOperationsVerbose(m, all, patience)
+	return porcupine.Visualize(m, info, w)
+}
+
+// byKey are the ops that take part, as porcupine wants them.
+func byKey(ops []*history.Op) map[string][]porcupine.Operation {
+	all := map[string][]porcupine.Operation{}
 	for _, o := range ops {
 		if o.Outcome == history.NotDone || !o.Linearizable() || o.Outcome == history.Unknown && !o.Kind.Writes() || o.Key == "" {
 			continue
@@ -36,23 +77,17 @@ func Linearizable(ops []*history.Op) (found []string) {
 		if o.Outcome == history.Unknown {
 			returned = math.MaxInt64
 		}
-		leases[o.Key] = o.Kind == history.Grant || o.Kind == history.Renew || o.Kind == history.Revoke || o.Kind == history.Lookup
-		byKey[o.Key] = append(byKey[o.Key], porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Called), Return: returned})
+		all[o.Key] = append(all[o.Key], porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Called), Return: returned})
 	}
-	for key, history := range byKey {
-		m := model.Secrets()
-		if leases[key] {
-			m = model.Leases()
-		}
-		switch porcupine.CheckOperationsTimeout(m, history, patience) {
-		case porcupine.Illegal:
-			found = append(found, fmt.Sprintf("%s is not linearizable:\n%s", key, listing(history)))
-		case porcupine.Unknown:
-			found = append(found, fmt.Sprintf("%s: the search among %d ops did not end in %v", key, len(history), patience))
-		}
+	return all
+}
+
+func modelOf(ops []porcupine.Operation) porcupine.Model {
+	switch ops[0].Input.(*history.Op).Kind {
+	case history.Grant, history.Renew, history.Revoke, history.Lookup:
+		return model.Leases()
 	}
-	slices.Sort(found)
-	return found
+	return model.Secrets()
 }
 
 func listing(ops []porcupine.Operation) string {
