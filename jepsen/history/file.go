@@ -35,6 +35,8 @@ type Header struct {
 	Violated []string      `json:"violated"`        // what was found while it ran
 	Invalid  []string      `json:"invalid"`         // why it proves nothing
 	Notes    []string      `json:"notes,omitempty"` // what else a reader should know
+	// Gaps are the longest times between two acknowledged writes, one for each leader that died.
+	Gaps []time.Duration `json:"gaps,omitempty"`
 }
 
 // FormatVersion is the version of the files that Write makes.

@@ -46,7 +46,8 @@ const (
 
 // Publish writes a run below dir, in a folder of its own, and returns that folder:
 // page, history (JSON Lines and EDN), summary, a picture of each key that is not
-// linearizable, and the node logs, which are copied. It makes the index of dir anew.
+// linearizable, and the node logs, which are copied; those of an earlier time stay. It
+// makes the index of dir anew.
 func Publish(dir string, run *history.Run, s *Summary, logs []string) (folder string, err error) {
 	folder = filepath.Join(dir, fmt.Sprintf("%s-%s-seed-%d", run.Started.UTC().Format("20060102T150405"), run.Kind, run.Seed))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -56,6 +57,13 @@ func Publish(dir string, run *history.Run, s *Summary, logs []string) (folder st
 		if err := copyFile(log, filepath.Join(folder, filepath.Base(log))); err != nil {
 			return "", fmt.Errorf("publishing a run: %w", err)
 		}
+	}
+	copied, err := filepath.Glob(filepath.Join(folder, "*.log"))
+	if err != nil {
+		return "", fmt.Errorf("publishing a run: %w", err)
+	}
+	s.Logs = nil
+	for _, log := range copied {
 		s.Logs = append(s.Logs, filepath.Base(log))
 	}
 	var pictures []string

@@ -12,7 +12,7 @@ import (
 )
 
 func sample() *history.Run {
-	run := &history.Run{Header: history.Header{Kind: "sim", Seed: 7, Nodes: 3, Clients: 1, Commit: "abc<script>", Started: time.Unix(1, 0), Replay: "again 7"},
+	run := &history.Run{Header: history.Header{Gaps: []time.Duration{3 * time.Second, time.Second, 2 * time.Second}, Kind: "sim", Seed: 7, Nodes: 3, Clients: 1, Commit: "abc<script>", Started: time.Unix(1, 0), Replay: "again 7"},
 		Faults: []history.Fault{{Name: "halves <b>", Nodes: []int{0}, Began: time.Second, Ended: 2 * time.Second, Proofs: []history.Proof{{What: "messages dropped", Count: 3}}},
 			{Name: "halves <b>", Nodes: []int{0}, Began: 3 * time.Second, Ended: 4 * time.Second}}}
 	for i := range 300 {
@@ -30,7 +30,7 @@ func publish(t *testing.T, dir string, run *history.Run) (*report.Summary, strin
 	if err := os.WriteFile(log, []byte("it said so\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := report.Summarise(run, []time.Duration{3 * time.Second, time.Second, 2 * time.Second})
+	s := report.Summarise(run)
 	folder, err := report.Publish(dir, run, s, []string{log})
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func publish(t *testing.T, dir string, run *history.Run) (*report.Summary, strin
 func TestPublish(t *testing.T) {
 	dir := t.TempDir()
 	s, page := publish(t, dir, sample())
-	if s.Verdict != report.Pass || s.Searched != 300 || s.Gaps.P50 != 2*time.Second || s.Gaps.Max != 3*time.Second {
+	if s.Verdict != report.Pass || s.Searched != 300 || s.Gap.P50 != 2*time.Second || s.Gap.Max != 3*time.Second {
 		t.Errorf("the summary of a good run: %+v", s)
 	}
 	if f := s.Faults[0]; f.Done != 2 || f.Bit != 1 || f.Proofs["messages dropped"] != 3 {

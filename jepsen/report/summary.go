@@ -31,7 +31,7 @@ type Summary struct {
 	Found     []string       `json:"found"` // what is wrong; while it ran, and in its history
 	Pictures  []string       `json:"pictures,omitempty"`
 	Logs      []string       `json:"logs,omitempty"`
-	Gaps      *Gaps          `json:"gaps,omitempty"`
+	Gap       *Gap           `json:"gap,omitempty"`
 	Took      time.Duration  `json:"took"` // from the first call to the last return
 }
 
@@ -44,9 +44,8 @@ type FaultCount struct {
 	Proofs map[string]int `json:"proofs,omitempty"`
 }
 
-// Gaps are the longest times between two acknowledged writes around the death of a
-// leader, in order.
-type Gaps struct {
+// A Gap is how long writers waited when leaders died.
+type Gap struct {
 	Count int           `json:"count"`
 	P50   time.Duration `json:"p50"`
 	P99   time.Duration `json:"p99"`
@@ -54,7 +53,7 @@ type Gaps struct {
 }
 
 // Summarise judges a run.
-func Summarise(run *history.Run, gaps []time.Duration) *Summary {
+func Summarise(run *history.Run) *Summary {
 	s := &Summary{Header: run.Header, Ops: len(run.Ops), Outcomes: map[string]int{}, Faults: countFaults(run.Faults)}
 	for _, o := range run.Ops {
 		s.Outcomes[o.Outcome.String()]++
@@ -67,7 +66,7 @@ func Summarise(run *history.Run, gaps []time.Duration) *Summary {
 	search := check.Search(run.Ops)
 	s.Searched, s.Keys, s.Undecided, s.Pictures = search.Ops, search.Keys, search.Undecided, search.Bad
 	s.Found = slices.Concat(run.Violated, check.Witness(run.Ops, at), search.Found)
-	s.Gaps = rank(gaps)
+	s.Gap = rank(run.Gaps)
 	switch {
 	case len(s.Found) > 0:
 		s.Verdict = Fail
@@ -103,11 +102,11 @@ func countFaults(faults []history.Fault) []FaultCount {
 	return all
 }
 
-func rank(gaps []time.Duration) *Gaps {
+func rank(gaps []time.Duration) *Gap {
 	if len(gaps) == 0 {
 		return nil
 	}
 	sorted := slices.Sorted(slices.Values(gaps))
 	at := func(q float64) time.Duration { return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))] }
-	return &Gaps{len(sorted), at(.5), at(.99), sorted[len(sorted)-1]}
+	return &Gap{len(sorted), at(.5), at(.99), sorted[len(sorted)-1]}
 }
