@@ -14,11 +14,16 @@ import (
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/core/sys"
+	"github.com/conclave-secrets/conclave/engine"
+	"github.com/conclave-secrets/conclave/engine/cubbyhole"
 	"github.com/conclave-secrets/conclave/engine/kv"
 	"github.com/conclave-secrets/conclave/fsm"
+	"github.com/conclave-secrets/conclave/seal"
 	"github.com/conclave-secrets/conclave/storage/raftlog"
 	"github.com/conclave-secrets/conclave/storage/snapshot"
 	"github.com/conclave-secrets/conclave/storage/state"
+	"github.com/conclave-secrets/conclave/storage/vfs"
 )
 
 // snapshotRetain is how many snapshots a simulated node keeps.
@@ -83,24 +88,45 @@ func (r *Replica) open(d *disk) (p *Process, err error) {
 	p = &Process{Life: r.sim.nextLife(), disk: d, Secrets: &kv.Engine{}, closed: make(chan struct{})}
 	p.ctx, p.die = context.WithCancel(context.Background())
 	dice := newDice(r.sim.options.Seed, fmt.Sprint("life", p.Life))
-	if p.store, err = state.Open("state", d.fs, state.Options{CacheBytes: 1 << 20, MemTableBytes: 256 << 10}); err != nil {
+	var files vfs.FS = d.fs
+	if wrap := r.sim.options.Seams.State; wrap != nil {
+		files = wrap(files)
+	}
+	if p.store, err = state.Open("state", files, state.Options{CacheBytes: 1 << 20, MemTableBytes: 256 << 10}); err != nil {
 		return nil, err
 	}
 	if p.Machine, err = fsm.Open(p.store); err != nil {
 		return nil, errors.Join(err, p.store.Close())
 	}
-	p.Gate = core.NewGate(dice, core.Catalog{}, nil)
+	p.Gate = core.NewGate(dice, catalog(), r.openTrail)
 	if err := r.join(p, dice); err != nil {
 		return nil, errors.Join(err, p.Machine.Close(), p.store.Close())
 	}
 	var l core.Ledger = ledger{p.Node, p.Machine}
-	if wrap := r.sim.options.Ledger; wrap != nil {
-		l = wrap(l)
+	if wrap := r.sim.options.Seams.Ledger; wrap != nil {
+		l = wrap(p, l)
 	}
 	p.Pipeline = core.NewPipeline(core.Options{Gate: p.Gate, Ledger: l, Clock: r.Clock, Rand: dice,
 		Writable: func() error { return nil }})
 	p.Leases = core.NewLeases(p.Pipeline)
 	return p, nil
+}
+
+// catalog is what the simulated nodes can mount.
+func catalog() core.Catalog {
+	return core.Catalog{
+		Engines: map[string]engine.Backend{sys.Backend{}.Type(): sys.Backend{}, kv.Backend{}.Type(): kv.Backend{}, cubbyhole.Backend{}.Type(): cubbyhole.Backend{}},
+		Auth:    map[string]engine.Backend{sys.Tokens{}.Type(): sys.Tokens{}},
+	}
+}
+
+// openTrail opens the node's audit log.
+func (r *Replica) openTrail(*seal.Barrier) (core.Recorder, error) {
+	var t core.Recorder = r.Trail
+	if wrap := r.sim.options.Seams.Recorder; wrap != nil {
+		t = wrap(t)
+	}
+	return t, nil
 }
 
 // join opens log and snapshots and starts the consensus node.
@@ -118,9 +144,16 @@ func (r *Replica) join(p *Process, dice *dice) error {
 		}
 		return list[0].Index, nil
 	}
-	transport := r.sim.Network.Transport(r.ID)
+	var transport cluster.Transport = overheard{r.sim.Network.Transport(r.ID), r.sim.promises}
+	if wrap := o.Seams.Transport; wrap != nil {
+		transport = wrap(transport)
+	}
+	var inner raftlog.Inner = p.disk.log
+	if wrap := o.Seams.Log; wrap != nil {
+		inner = wrap(p.disk.log)
+	}
 	p.log, err = raftlog.New(raftlog.Options{
-		Inner: p.disk.log, LastSnapshot: newest, Logger: o.Logger,
+		Inner: inner, LastSnapshot: newest, Logger: o.Logger,
 		Fail:   func(error) {}, // the node meets the error, too, and halts
 		Repair: func(index uint64) (*raft.Log, error) { return r.refetch(p.ctx, transport, index) },
 	})
@@ -132,10 +165,17 @@ func (r *Replica) join(p *Process, dice *dice) error {
 		applied, _ := p.Machine.Applied()
 		err = p.log.CheckAgainst(applied, covered)
 	}
+	if err == nil {
+		err = r.sim.promises.kept(r.ID, p.log, covered, r.sim.Witness.term)
+	}
 	if err != nil {
 		return errors.Join(err, p.log.Close())
 	}
-	machine := &watchedMachine{Machine: p.Machine, witness: r.sim.Witness, node: r.ID}
+	var inside cluster.Machine = p.Machine
+	if wrap := o.Seams.Machine; wrap != nil {
+		inside = wrap(r, inside)
+	}
+	machine := &watchedMachine{Machine: inside, witness: r.sim.Witness, node: r.ID}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	p.Node, err = cluster.Start(ctx, cluster.Config{
@@ -186,6 +226,9 @@ func (r *Replica) refetch(ctx context.Context, via cluster.Caller, index uint64)
 		cancel()
 		if err == nil {
 			r.sim.repaired()
+			if change := r.sim.options.Seams.Repair; change != nil {
+				entry = change(entry)
+			}
 			return entry, nil
 		}
 		select {

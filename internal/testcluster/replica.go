@@ -17,6 +17,7 @@ import (
 type Replica struct {
 	ID    string
 	Clock *Clock
+	Trail *Trail // its audit log
 	sim   *Sim
 	disk  *disk
 
@@ -82,7 +83,7 @@ func (r *Replica) Kill(how Death) {
 	r.applied, _ = p.Machine.Applied()
 	r.covered = p.covered()
 	r.disk = p.disk.after(keep, rng)
-	if lie := r.sim.options.Crash; lie != nil && how == PowerCut {
+	if lie := r.sim.options.Seams.Crash; lie != nil && how == PowerCut {
 		lie(r.disk.log)
 	}
 	r.sim.bury(p)

@@ -12,7 +12,6 @@ import (
 	"github.com/conclave-secrets/conclave/cluster/clustertest"
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/fsm"
-	"github.com/conclave-secrets/conclave/storage/raftlog"
 )
 
 // Options says what is simulated. Zero means the stated default.
@@ -27,12 +26,8 @@ type Options struct {
 	// RPCTimeout bounds one call between nodes. Default 500 ms.
 	RPCTimeout time.Duration
 
-	// Ledger, when set, puts something between each node's request path and its
-	// ledger: for tests that plant a fault and expect a checker to find it.
-	Ledger func(core.Ledger) core.Ledger
-	// Crash, when set, does to the log of a node without power what a disk that
-	// lies about its syncs does: for tests, likewise.
-	Crash func(*raftlog.Memory)
+	// Seams are where faults are planted. Default: none.
+	Seams Seams
 	// Logger hears what all nodes log. Default: discard.
 	Logger *slog.Logger
 }
@@ -60,6 +55,7 @@ type Sim struct {
 	options  Options
 	founding *core.Founding
 	founded  uint64 // index of the founding batch
+	promises *promises
 
 	mu    sync.Mutex
 	lives int        // guarded by mu
@@ -71,11 +67,11 @@ type Sim struct {
 // New starts a cluster of nodes named n0, n1, …, founds it and unseals them all.
 func New(o Options) (*Sim, error) {
 	o.fill()
-	s := &Sim{Network: clustertest.NewNetwork(o.Seed), Witness: newWitness(), options: o}
+	s := &Sim{Network: clustertest.NewNetwork(o.Seed), Witness: newWitness(), options: o, promises: newPromises()}
 	s.Links = newLinks(s.Network, o.Seed)
 	s.Network.SetTimeout(o.RPCTimeout)
 	for i := range o.Nodes {
-		s.Replicas = append(s.Replicas, &Replica{ID: fmt.Sprintf("n%d", i), Clock: newClock(), sim: s, disk: newDisk()})
+		s.Replicas = append(s.Replicas, &Replica{ID: fmt.Sprintf("n%d", i), Clock: newClock(), sim: s, disk: newDisk(), Trail: newTrail()})
 	}
 	if err := s.begin(); err != nil {
 		return nil, errors.Join(fmt.Errorf("simulating a cluster: %w", err), s.Close())
@@ -246,4 +242,12 @@ func (s *Sim) voters() []cluster.Peer {
 		all = append(all, r.peer())
 	}
 	return all
+}
+
+// Violations returns what the witnesses saw: replicas that disagreed, and nodes that
+// came back without what they had promised. Empty is good.
+func (s *Sim) Violations() []string {
+	s.promises.mu.Lock()
+	defer s.promises.mu.Unlock()
+	return append(s.Witness.Violations(), s.promises.wrong...)
 }

@@ -1,6 +1,7 @@
 package testcluster
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/fsm"
 )
 
@@ -22,9 +24,11 @@ type Witness struct {
 	states   map[uint64]fsm.StateHash // by index, where an application ended
 	newest   fsm.LogTime
 	terms    map[uint64]bool
+	termAt   map[uint64]uint64 // by index
 	installs int
 	conflict int
 	wrong    []string
+	canary   []byte
 }
 
 type witnessed struct {
@@ -33,7 +37,7 @@ type witnessed struct {
 }
 
 func newWitness() *Witness {
-	return &Witness{entries: map[uint64]witnessed{}, states: map[uint64]fsm.StateHash{}, terms: map[uint64]bool{}}
+	return &Witness{entries: map[uint64]witnessed{}, states: map[uint64]fsm.StateHash{}, terms: map[uint64]bool{}, termAt: map[uint64]uint64{}}
 }
 
 // Violations returns how replicas disagreed; empty is good.
@@ -62,6 +66,14 @@ func (w *Witness) Terms() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.terms)
+}
+
+// term is the term of the entry that some machine applied at index.
+func (w *Witness) term(index uint64) (term uint64, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	term, ok = w.termAt[index]
+	return term, ok
 }
 
 // Conflicts is how many batches lost a race, counted on every replica.
@@ -110,17 +122,34 @@ func (w *Witness) apply(node string, entries []fsm.LogEntry) error {
 				return fmt.Errorf("witnessing entry %d: %w", e.Index, err)
 			}
 			seen.time = entry.Time
+			w.scan(e.Index, e.Data)
 		}
 		w.note(node, e, seen)
 	}
 	return nil
 }
 
+// Canary has every entry searched for text: something that is only ever in values,
+// which nobody may see outside the seal.
+func (w *Witness) Canary(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.canary = []byte(text)
+}
+
+func (w *Witness) scan(index uint64, data []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.canary) > 0 && bytes.Contains(data, w.canary) {
+		w.wrong = append(w.wrong, fmt.Sprintf("plaintext in the log entry at index %d", index))
+	}
+}
+
 func (w *Witness) note(node string, e fsm.LogEntry, seen witnessed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	index := e.Index
-	w.terms[e.Term] = true
+	w.terms[e.Term], w.termAt[index] = true, e.Term
 	if before, ok := w.entries[index]; ok && before != seen {
 		w.wrong = append(w.wrong, fmt.Sprintf("%s applied another entry at index %d than was applied before", node, index))
 		return
@@ -159,7 +188,7 @@ func (w *Witness) installed() {
 
 // watchedMachine is a node's machine with the witness looking on.
 type watchedMachine struct {
-	*fsm.Machine
+	cluster.Machine
 	witness *Witness
 	node    string
 	runs    atomic.Bool // the node has started: a restore is one of a leader's snapshot

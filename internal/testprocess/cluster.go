@@ -9,9 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -31,7 +33,23 @@ type Options struct {
 	Env func(node int) []string
 	// Shares and Threshold of the founding. Zero: 3 and 2.
 	Shares, Threshold int
+
+	// Host is the IP address of the node with this index, whose ports are then
+	// APIPort and its neighbours. Nil: loopback, with ports that are free.
+	Host func(node int) string
+	// Spawn starts the process of a node. Nil: cmd.Start.
+	Spawn func(node int, cmd *exec.Cmd) error
+	// Dial is how this process reaches the nodes. Nil: TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
+
+// The ports of nodes that have a host to themselves.
+const (
+	HTTPPort   = 8200
+	PeerPort   = 8201
+	GossipPort = 8202
+	APIPort    = 8210
+)
 
 // Cluster is a running cluster.
 type Cluster struct {
@@ -110,7 +128,7 @@ func Empty(o Options) (*Cluster, error) {
 // AddNode makes a node that belongs to the cluster but was not started yet; see
 // Join. Not to be called while another goroutine uses the cluster.
 func (c *Cluster) AddNode() (*Node, error) {
-	addresses, err := freeAddresses(4)
+	addresses, err := c.addresses(len(c.Nodes))
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +138,17 @@ func (c *Cluster) AddNode() (*Node, error) {
 		API: addresses[0], Peer: addresses[1], Gossip: addresses[2], HTTP: addresses[3]}
 	c.Nodes = append(c.Nodes, n)
 	return n, nil
+}
+
+// addresses are those of API, peers, gossip and HTTP of one node.
+func (c *Cluster) addresses(node int) (all []string, err error) {
+	if c.opts.Host == nil {
+		return freeAddresses(4)
+	}
+	for _, port := range []int{APIPort, PeerPort, GossipPort, HTTPPort} {
+		all = append(all, net.JoinHostPort(c.opts.Host(node), strconv.Itoa(port)))
+	}
+	return all, nil
 }
 
 func (c *Cluster) found(ctx context.Context) error {
@@ -177,7 +206,11 @@ func (n *Node) start(args, env []string) error {
 	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	spawn := cmd.Start
+	if f := n.cluster.opts.Spawn; f != nil {
+		spawn = func() error { return f(n.index, cmd) }
+	}
+	if err := spawn(); err != nil {
 		return errors.Join(fmt.Errorf("starting %s: %w", n.Name, err), log.Close())
 	}
 	exited := make(chan struct{})
@@ -261,7 +294,7 @@ func (c *Cluster) CAFile() string { return filepath.Join(c.Nodes[0].DataDir, "ca
 
 func (c *Cluster) client(addresses []string, n *Node) (*client.Client, error) {
 	return client.New(client.Config{Addresses: addresses, CAFile: filepath.Join(n.DataDir, "ca.pem"),
-		Token: c.RootToken, AttemptTimeout: 3 * time.Second})
+		Token: c.RootToken, AttemptTimeout: 3 * time.Second, Dial: c.opts.Dial})
 }
 
 // retryPause is the time between two attempts to reach a node that starts.
@@ -292,7 +325,7 @@ func (n *Node) with(ctx context.Context, what string, do func(*client.Client) er
 
 func (n *Node) try(do func(*client.Client) error) (err error) {
 	c, err := client.New(client.Config{Addresses: []string{n.API}, CAFile: filepath.Join(n.DataDir, "ca.pem"),
-		Token: n.cluster.RootToken, AttemptTimeout: 3 * time.Second, RetryFor: -1})
+		Token: n.cluster.RootToken, AttemptTimeout: 3 * time.Second, RetryFor: -1, Dial: n.cluster.opts.Dial})
 	if err != nil {
 		return err
 	}
