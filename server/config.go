@@ -50,7 +50,7 @@ type ListenConfig struct {
 type APIConfig struct {
 	ListenConfig
 	// TLSCertFile and TLSKeyFile replace the certificate from the cluster's own
-	// authority. Both or none.
+	// authority, and are read again when they change. Both or none.
 	TLSCertFile string
 	TLSKeyFile  string
 }

@@ -10,8 +10,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -27,7 +29,7 @@ const joinServerName = "join.conclave"
 // use what is there then. What was made before goes on: an old certificate is
 // not wrong before its end.
 type credentials struct {
-	custom *tls.Certificate // for clients, when the operator gave one
+	custom *tlsFiles // for clients, when the operator gave a certificate; else nil
 
 	mu        sync.Mutex
 	own       *tls.Certificate  // with Leaf set
@@ -39,14 +41,13 @@ type credentials struct {
 
 // newCredentials starts with the node's certificate, or, before it has one,
 // with one that it signs itself.
-func newCredentials(id *identity, cfg Config) (*credentials, error) {
+func newCredentials(id *identity, cfg Config, logger *slog.Logger) (*credentials, error) {
 	c := &credentials{}
 	if cfg.API.TLSCertFile != "" {
-		custom, err := tls.LoadX509KeyPair(cfg.API.TLSCertFile, cfg.API.TLSKeyFile)
-		if err != nil {
-			return nil, &SettingError{Key: "api.tls_cert_file", Problem: fmt.Sprintf("and api.tls_key_file must be a certificate and its key: %v", err)}
+		var err error
+		if c.custom, err = openTLSFiles(tlsNames{listener: "api", cert: cfg.API.TLSCertFile, key: cfg.API.TLSKeyFile}, os.ReadFile, time.Now, logger); err != nil {
+			return nil, err
 		}
-		c.custom = &custom
 	}
 	if id.member() {
 		if err := c.adopt(id); err != nil {
@@ -187,7 +188,7 @@ func (c *credentials) forClients() *tls.Config {
 		},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if c.custom != nil {
-				return c.custom, nil
+				return c.custom.current().cert, nil
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -80,7 +80,7 @@ func (n *Node) openHTTP() error {
 	if n.cfg.HTTP.Address == httpOff {
 		return nil
 	}
-	files, err := openTLSFiles(n.cfg.HTTP, os.ReadFile, time.Now, n.logger.With("part", "http"))
+	files, err := openTLSFiles(n.cfg.HTTP.tlsNames(), os.ReadFile, time.Now, n.logger.With("part", "http"))
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 	if err := n.listen(); err != nil {
 		return n, err
 	}
-	if n.creds, err = newCredentials(n.id, n.cfg); err != nil {
+	if n.creds, err = newCredentials(n.id, n.cfg, n.logger); err != nil {
 		return n, err
 	}
 	if err := n.publishAuthority(); err != nil {

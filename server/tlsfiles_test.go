@@ -99,7 +99,7 @@ func (s *shelf) read(name string) ([]byte, error) {
 }
 
 func (s *shelf) open(cfg HTTPConfig) (*tlsFiles, error) {
-	return openTLSFiles(cfg, s.read, func() time.Time { return s.clock }, slog.New(slog.NewTextHandler(&s.log, nil)))
+	return openTLSFiles(cfg.tlsNames(), s.read, func() time.Time { return s.clock }, slog.New(slog.NewTextHandler(&s.log, nil)))
 }
 
 func (s *shelf) put(name string, text []byte) {
@@ -227,6 +227,32 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	sees("second.test", other, true)
 	s.put("cert", cert)
 	sees("second.test", app, true)
+}
+
+// The gRPC listener's certificate is replaced alike. Who joins sees the cluster's.
+func TestGRPCCertificateIsReadAgain(t *testing.T) {
+	ours := newIssuer(t, "ours")
+	s := &shelf{files: map[string][]byte{}, clock: time.Unix(1, 0)}
+	s.files["cert"], s.files["key"] = ours.issue("first.test")
+	custom, err := openTLSFiles(tlsNames{listener: "api", cert: "cert", key: "key"}, s.read, func() time.Time { return s.clock }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := ours.pair("node.test")
+	creds := &credentials{custom: custom, own: &node[0]}
+	cfg := creds.forClients()
+	for _, name := range []string{"first.test", "second.test"} {
+		var key []byte
+		s.files["key"] = nil // the key is there a moment before its certificate, or after
+		s.files["cert"], key = ours.issue(name)
+		s.put("key", key)
+		if shown, _, err := greet(cfg, &tls.Config{RootCAs: ours.pool(), ServerName: name}); err != nil || shown != name {
+			t.Errorf("asked for %s, shown %q: %v", name, shown, err)
+		}
+		if shown, _, _ := greet(cfg, &tls.Config{InsecureSkipVerify: true, ServerName: joinServerName}); shown != "node.test" {
+			t.Errorf("who joins is shown %q", shown)
+		}
+	}
 }
 
 // What cannot work is refused by the name of its setting, at the start.

@@ -36,12 +36,12 @@ func (c HTTPConfig) validateTLS(wrong complaint) {
 // connect: who replaces them waits no longer than that, and restarts nothing.
 const tlsLookEvery = 2 * time.Second
 
-// tlsFiles are the certificates of an operator's own: what the HTTP listener shows,
-// and whom it believes. They are read again while the node runs. What cannot be
+// tlsFiles are the certificates of an operator's own: what a listener for clients
+// shows, and whom it believes. They are read again while the node runs. What cannot be
 // read, or does not fit together, as in the middle of a change, leaves what was
 // there before at work.
 type tlsFiles struct {
-	cfg    HTTPConfig
+	tlsNames
 	read   func(name string) ([]byte, error)
 	now    func() time.Time
 	logger *slog.Logger
@@ -52,6 +52,17 @@ type tlsFiles struct {
 	good   tlsMaterial
 }
 
+// tlsNames are where a listener's certificates are, if anywhere.
+type tlsNames struct {
+	listener            string // of the settings: "api" or "http"
+	cert, key, clientCA string // files; "": none
+	optional            bool   // clients may come without a certificate
+}
+
+func (c HTTPConfig) tlsNames() tlsNames {
+	return tlsNames{"http", c.TLSCertFile, c.TLSKeyFile, c.ClientCAFile, c.ClientCerts == clientCertsOptional}
+}
+
 // tlsMaterial is immutable.
 type tlsMaterial struct {
 	cert        *tls.Certificate // nil: the node's own
@@ -59,8 +70,8 @@ type tlsMaterial struct {
 }
 
 // openTLSFiles reads the files for the first time. The error is a *SettingError.
-func openTLSFiles(cfg HTTPConfig, read func(string) ([]byte, error), now func() time.Time, logger *slog.Logger) (*tlsFiles, error) {
-	f := &tlsFiles{cfg: cfg, read: read, now: now, logger: logger, looked: now()}
+func openTLSFiles(names tlsNames, read func(string) ([]byte, error), now func() time.Time, logger *slog.Logger) (*tlsFiles, error) {
+	f := &tlsFiles{tlsNames: names, read: read, now: now, logger: logger, looked: now()}
 	texts, err := f.readAll()
 	if err != nil {
 		return nil, err
@@ -71,30 +82,30 @@ func openTLSFiles(cfg HTTPConfig, read func(string) ([]byte, error), now func() 
 }
 
 func (f *tlsFiles) readAll() (texts [3][]byte, err error) {
-	for i, name := range []string{f.cfg.TLSCertFile, f.cfg.TLSKeyFile, f.cfg.ClientCAFile} {
+	for i, name := range []string{f.cert, f.key, f.clientCA} {
 		if name == "" {
 			continue
 		}
 		if texts[i], err = f.read(name); err != nil {
-			key := [...]string{"http.tls_cert_file", "http.tls_key_file", "http.client_ca_file"}[i]
-			return texts, &SettingError{Key: key, Problem: fmt.Sprintf("cannot be read: %v", err)}
+			key := [...]string{".tls_cert_file", ".tls_key_file", ".client_ca_file"}[i]
+			return texts, &SettingError{Key: f.listener + key, Problem: fmt.Sprintf("cannot be read: %v", err)}
 		}
 	}
 	return texts, nil
 }
 
 func (f *tlsFiles) parse(texts [3][]byte) (m tlsMaterial, err error) {
-	if f.cfg.TLSCertFile != "" {
+	if f.cert != "" {
 		cert, err := tls.X509KeyPair(texts[0], texts[1])
 		if err != nil {
-			return m, &SettingError{Key: "http.tls_cert_file", Problem: fmt.Sprintf("and http.tls_key_file must be a certificate and its key: %v", err)}
+			return m, &SettingError{Key: f.listener + ".tls_cert_file", Problem: fmt.Sprintf("and %s.tls_key_file must be a certificate and its key: %v", f.listener, err)}
 		}
 		m.cert = &cert
 	}
-	if f.cfg.ClientCAFile != "" {
+	if f.clientCA != "" {
 		m.authorities = x509.NewCertPool()
 		if !m.authorities.AppendCertsFromPEM(texts[2]) {
-			return m, &SettingError{Key: "http.client_ca_file", Problem: "holds no certificate in PEM"}
+			return m, &SettingError{Key: f.listener + ".client_ca_file", Problem: "holds no certificate in PEM"}
 		}
 	}
 	return m, nil
@@ -122,11 +133,11 @@ func (f *tlsFiles) current() tlsMaterial {
 		var next tlsMaterial
 		if next, err = f.parse(texts); err == nil {
 			f.good = next
-			f.logger.Info("the certificates of the HTTP API were read anew")
+			f.logger.Info("a listener's certificates were read anew", "listener", f.listener)
 			return f.good
 		}
 	}
-	f.logger.Error("the certificates of the HTTP API cannot be used; those from before stay at work", "error", err)
+	f.logger.Error("a listener's certificates cannot be used; those from before stay at work", "listener", f.listener, "error", err)
 	return f.good
 }
 
@@ -148,7 +159,7 @@ func (f *tlsFiles) config(own func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 			// A ticket would let a client in again whose authority has gone since.
 			cfg.ClientCAs, cfg.SessionTicketsDisabled = now.authorities, true
 			cfg.ClientAuth = tls.RequireAndVerifyClientCert
-			if f.cfg.ClientCerts == clientCertsOptional {
+			if f.optional {
 				cfg.ClientAuth = tls.VerifyClientCertIfGiven
 			}
 			return cfg, nil
