@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/conclave-secrets/conclave/audit"
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/seal"
+	"github.com/conclave-secrets/conclave/storage/vfs"
 )
 
 // An AuditConfig says where this node records who did what.
@@ -51,7 +51,7 @@ func (m *member) openAudit(b *seal.Barrier) (core.Recorder, error) {
 		m.logger.Warn("no audit log is kept: who reads which secret is not recorded")
 		return nil, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(c.File), 0o700); err != nil {
+	if err := vfs.MkdirAllSync(vfs.Default, filepath.Dir(c.File)); err != nil {
 		return nil, fmt.Errorf("making the directory of the audit log: %w", err)
 	}
 	options, err := m.auditOptions(b)

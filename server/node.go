@@ -101,7 +101,7 @@ func Start(ctx context.Context, cfg Config, logger *slog.Logger) (n *Node, err e
 // node is.
 func (n *Node) openDataDir() error {
 	dir := n.cfg.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := vfs.MkdirAllSync(vfs.Default, dir); err != nil {
 		return &DataDirError{dir, fmt.Sprintf("cannot be created: %v", err), "check the path and who may write there"}
 	}
 	if err := keepPrivate(dir, n.logger); err != nil {

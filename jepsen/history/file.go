@@ -22,19 +22,21 @@ type Run struct {
 
 // A Header says what was run.
 type Header struct {
-	Format   int           `json:"format"` // FormatVersion
-	Kind     string        `json:"kind"`   // "sim" or "real"
-	Seed     uint64        `json:"seed"`
-	Nodes    int           `json:"nodes"`
-	Clients  int           `json:"clients"`
-	Length   time.Duration `json:"length"` // asked for; virtual in a simulation
-	Commit   string        `json:"commit"`
-	Machine  string        `json:"machine"`
-	Started  time.Time     `json:"started"`
-	Replay   string        `json:"replay"`          // the command that runs it again
-	Violated []string      `json:"violated"`        // what was found while it ran
-	Invalid  []string      `json:"invalid"`         // why it proves nothing
-	Notes    []string      `json:"notes,omitempty"` // what else a reader should know
+	Format  int           `json:"format"` // FormatVersion
+	Kind    string        `json:"kind"`   // "sim" or "real"
+	Seed    uint64        `json:"seed"`
+	Nodes   int           `json:"nodes"`
+	Clients int           `json:"clients"`
+	Length  time.Duration `json:"length"` // asked for; virtual in a simulation
+	Commit  string        `json:"commit"`
+	Machine string        `json:"machine"`
+	Started time.Time     `json:"started"`
+	Replay  string        `json:"replay"` // the command that runs it again
+	// Options are those of the run, as its kind has them.
+	Options  json.RawMessage `json:"options,omitempty"`
+	Violated []string        `json:"violated"`        // what was found while it ran
+	Invalid  []string        `json:"invalid"`         // why it proves nothing
+	Notes    []string        `json:"notes,omitempty"` // what else a reader should know
 	// Gaps are the longest times between two acknowledged writes, one for each leader that died.
 	Gaps []time.Duration `json:"gaps,omitempty"`
 }
