@@ -16,7 +16,7 @@ var (
 	// ErrTooLarge: the batch exceeds Config.MaxBatch.
 	ErrTooLarge = fmt.Errorf("batch too large: %w", fsm.ErrNotDone)
 	// ErrClosed: the node was closed or has halted.
-	ErrClosed = errors.New("node is stopped")
+	ErrClosed = fmt.Errorf("node is stopped: %w", fsm.ErrStopped)
 	// ErrUnsafe: the change of membership would leave too few live voters.
 	ErrUnsafe = errors.New("would lose the quorum of live voters")
 	// ErrUnknownMember: no member has this id.

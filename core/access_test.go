@@ -1,10 +1,12 @@
 package core_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +40,7 @@ type interposed struct {
 	mu      sync.Mutex
 	before  func()
 	confirm func() // in place of before, on the way of a read index
+	unread  error  // what a read index ends with
 }
 
 func (l *interposed) ReadIndex(ctx context.Context) (uint64, error) {
@@ -47,6 +50,9 @@ func (l *interposed) ReadIndex(ctx context.Context) (uint64, error) {
 	l.mu.Unlock()
 	if confirm != nil {
 		confirm()
+	}
+	if l.unread != nil {
+		return 0, l.unread
 	}
 	return l.Ledger.ReadIndex(ctx)
 }
@@ -67,6 +73,7 @@ type list struct {
 	mu      sync.Mutex
 	entries []audit.Entry
 	fail    audit.Type
+	with    error // nil: that the disk is full
 }
 
 func (l *list) Append(ctx context.Context, e *audit.Entry) error {
@@ -76,7 +83,7 @@ func (l *list) Append(ctx context.Context, e *audit.Entry) error {
 		return err
 	}
 	if e.Type == l.fail {
-		return errors.New("the disk is full")
+		return cmp.Or(l.with, errors.New("the disk is full"))
 	}
 	l.entries = append(l.entries, *e)
 	return nil
@@ -243,6 +250,37 @@ func TestAuditComesFirst(t *testing.T) {
 	if !errors.As(err, &e) || e.Outcome != conclavev1.Outcome_OUTCOME_UNKNOWN {
 		t.Errorf("a write whose answer has no record ends with %v", err)
 	}
+}
+
+// A node that is sealed while a request is under way says so, and not that its log
+// failed; of what may be done already it says that this is not known.
+func TestSealedUnderRequests(t *testing.T) {
+	o := newOffice(t)
+	o.log.with = audit.ErrClosed
+	write := func() error {
+		_, err := o.do(o.root, engine.VerbWrite, "secret/data/x", `{"data": {"k": "1"}}`)
+		return err
+	}
+	o.log.fail = audit.TypeRequest
+	wants(t, write(), conclavev1.Reason_REASON_SEALED)
+	o.log.fail = audit.TypeAccess
+	_, err := o.do(o.root, engine.VerbRead, "secret/config", "")
+	wants(t, err, conclavev1.Reason_REASON_SEALED)
+	o.log.fail = audit.TypeResponse
+	err = write()
+	wants(t, err, conclavev1.Reason_REASON_UNKNOWN_OUTCOME)
+	var e *core.Error
+	if !errors.As(err, &e) || e.Outcome != conclavev1.Outcome_OUTCOME_UNKNOWN {
+		t.Errorf("a write that was carried out ends with %v", err)
+	}
+}
+
+// A node that has stopped is no error inside: a read can be asked of another.
+func TestStoppedNodesReadNothing(t *testing.T) {
+	o := newOffice(t)
+	o.ledger.unread = fmt.Errorf("confirming a read: %w", fsm.ErrStopped)
+	_, err := o.do(o.root, engine.VerbRead, "secret/config", "")
+	wants(t, err, conclavev1.Reason_REASON_NO_LEADER)
 }
 
 // A caller who leaves does not take the record of its answer along.

@@ -216,6 +216,9 @@ func (a *account) append(ctx context.Context) error {
 		if a.entry.Type == audit.TypeRequest && ctx.Err() != nil {
 			return fmt.Errorf("recording a request: %w: %w", fsm.ErrNotDone, context.Cause(ctx))
 		}
+		if errors.Is(err, audit.ErrClosed) {
+			return a.sealedMeanwhile()
+		}
 		e := refuse(conclavev1.Reason_REASON_INTERNAL, "the audit log cannot be written, so nothing is done or told", "see the node's log; other nodes may serve")
 		if a.entry.Type == audit.TypeResponse {
 			e.Outcome = conclavev1.Outcome_OUTCOME_UNKNOWN
@@ -224,6 +227,16 @@ func (a *account) append(ctx context.Context) error {
 		return e
 	}
 	return nil
+}
+
+// sealedMeanwhile is the end of a request whose node was sealed, and its log with it,
+// while it was under way. What may be done already has no record of its answer, so
+// the caller cannot be told more than that it may be.
+func (a *account) sealedMeanwhile() error {
+	if a.entry.Type == audit.TypeResponse {
+		return errUnknown()
+	}
+	return errSealed()
 }
 
 func outcomeOf(e *Error) audit.Outcome {

@@ -292,6 +292,9 @@ var (
 	// ErrUnknown: the batch may have been applied, or may yet be. Proposing it
 	// again under its idempotency key resolves it.
 	ErrUnknown = errors.New("outcome unknown")
+	// ErrStopped: the replica that was asked has stopped. It says nothing of the outcome
+	// of a proposal; a read may be asked of another.
+	ErrStopped = errors.New("the replica has stopped")
 )
 
 // formatCommand1 opens every encoded entry and batch: the format's number.

@@ -168,7 +168,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 	}
 	m.node, err = cluster.Start(ctx, cluster.Config{
 		ID: m.id.NodeID, Version: Version, Machine: m.machine, Log: m.log, Stable: m.log, Snapshots: snapshots,
-		Transport: m.transport, Addresses: m.peerAddress, Clock: cluster.SystemClock(), Rand: rand.Reader,
+		Transport: m.transport, Addresses: m.peerAddress, Clock: systemClock(), Rand: rand.Reader,
 		Logger: m.logger.With("part", "cluster"), Bootstrap: found,
 		Fatal:    func(reason error) { fatal(m.ended(reason)) },
 		Rumours:  rumours{m},
@@ -348,7 +348,7 @@ func (m *member) fetchEntry(index uint64) (*raft.Log, error) {
 }
 
 func (m *member) openRooms() {
-	clock := cluster.SystemClock()
+	clock := systemClock()
 	p := core.NewPipeline(core.Options{
 		Gate: m.gate, Ledger: ledger{m.node, m.machine}, Clock: clock, Rand: rand.Reader,
 		Writable: (&diskGuard{dir: m.cfg.DataDir, clock: clock, free: vfs.FreeSpace}).writable,
@@ -357,7 +357,7 @@ func (m *member) openRooms() {
 		Pipeline:  p,
 		Secrets:   &kv.Engine{MaxValueBytes: m.cfg.Limits.MaxValueBytes, MaxPathBytes: m.cfg.Limits.MaxPathBytes},
 		Leases:    core.NewLeases(p),
-		Admission: core.NewAdmission(p, time.Now),
+		Admission: core.NewAdmission(p, clock.Wall),
 	}
 	m.startAnchors(p)
 }

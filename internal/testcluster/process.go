@@ -16,7 +16,6 @@ import (
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/core/sys"
 	"github.com/conclave-secrets/conclave/engine"
-	"github.com/conclave-secrets/conclave/engine/cubbyhole"
 	"github.com/conclave-secrets/conclave/engine/kv"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/seal"
@@ -38,19 +37,22 @@ type Process struct {
 	Pipeline *core.Pipeline
 	Leases   *core.Leases
 	Secrets  *kv.Engine
+	Trail    *Trail // the node's audit log
 
 	disk      *disk
 	snapshots *snapshot.Store
 	store     *state.Store
 	log       *raftlog.Store
 
-	ctx    context.Context // ends when the process dies
-	die    context.CancelFunc
-	dead   atomic.Bool
-	doors  sync.Mutex // orders Enter against the end
-	guests sync.WaitGroup
-	closed chan struct{} // everything is closed
-	failed error         // of closing; read after closed
+	ctx      context.Context // ends when the process dies
+	die      context.CancelFunc
+	dead     atomic.Bool
+	doomed   atomic.Bool // its disk was broken: it must halt, and that is no fault of its own
+	doors    sync.Mutex  // orders Enter against the end
+	guests   sync.WaitGroup
+	closed   chan struct{} // everything is closed
+	patience time.Duration // for closing
+	failed   error         // of closing; read after closed
 }
 
 // ledger is the replicated state as core wants it.
@@ -85,7 +87,7 @@ func (p *Process) Enter(ctx context.Context) (within context.Context, leave func
 
 // open brings a node up from its disk, sealed.
 func (r *Replica) open(d *disk) (p *Process, err error) {
-	p = &Process{Life: r.sim.nextLife(), disk: d, Secrets: &kv.Engine{}, closed: make(chan struct{})}
+	p = &Process{Life: r.sim.nextLife(), disk: d, Trail: r.Trail, patience: r.sim.options.slow(time.Minute), Secrets: &kv.Engine{}, closed: make(chan struct{})}
 	p.ctx, p.die = context.WithCancel(context.Background())
 	dice := newDice(r.sim.options.Seed, fmt.Sprint("life", p.Life))
 	var files vfs.FS = d.fs
@@ -107,15 +109,16 @@ func (r *Replica) open(d *disk) (p *Process, err error) {
 		l = wrap(p, l)
 	}
 	p.Pipeline = core.NewPipeline(core.Options{Gate: p.Gate, Ledger: l, Clock: r.Clock, Rand: dice,
-		Writable: func() error { return nil }})
+		Writable: r.writable})
 	p.Leases = core.NewLeases(p.Pipeline)
 	return p, nil
 }
 
-// catalog is what the simulated nodes can mount.
+// catalog is what the simulated nodes can mount. (Mounts of other types that the founding
+// made have no routes.)
 func catalog() core.Catalog {
 	return core.Catalog{
-		Engines: map[string]engine.Backend{sys.Backend{}.Type(): sys.Backend{}, kv.Backend{}.Type(): kv.Backend{}, cubbyhole.Backend{}.Type(): cubbyhole.Backend{}},
+		Engines: map[string]engine.Backend{sys.Backend{}.Type(): sys.Backend{}, kv.Backend{}.Type(): kv.Backend{}},
 		Auth:    map[string]engine.Backend{sys.Tokens{}.Type(): sys.Tokens{}},
 	}
 }
@@ -176,18 +179,21 @@ func (r *Replica) join(p *Process, dice *dice) error {
 		inside = wrap(r, inside)
 	}
 	machine := &watchedMachine{Machine: inside, witness: r.sim.Witness, node: r.ID}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), r.sim.options.slow(time.Minute))
 	defer cancel()
 	p.Node, err = cluster.Start(ctx, cluster.Config{
 		ID: r.ID, Machine: machine,
 		Log: p.log, Stable: p.log, Snapshots: p.snapshots, Transport: transport,
 		Clock: r.Clock, Rand: dice, Logger: o.Logger.With("node", r.ID),
-		Bootstrap: true, Voters: r.sim.voters(),
+		Bootstrap: !r.late, Voters: r.sim.voters(),
 		Fatal:             func(err error) { r.sim.halted(r, p, err) },
 		Unsealed:          func() bool { return !p.Gate.Sealed() },
 		RPCTimeout:        o.RPCTimeout,
 		SnapshotThreshold: o.SnapshotThreshold, SnapshotInterval: o.SnapshotInterval, SnapshotRetain: snapshotRetain,
-		HashInterval: time.Second,
+		HashInterval:     o.slow(time.Second),
+		HeartbeatTimeout: o.slow(300 * time.Millisecond), CommitTimeout: o.slow(50 * time.Millisecond),
+		DiskSlow: o.slow(2 * time.Second), DiskDead: o.slow(5 * time.Second), DutyInterval: o.slow(time.Second),
+		PromoteStable: o.slow(300 * time.Millisecond),
 	})
 	if err != nil {
 		return errors.Join(err, p.log.Close())
@@ -212,7 +218,7 @@ func (p *Process) covered() uint64 {
 // refetch gets the entry that has rotted on this node from another. Others may
 // be out of reach for a while; it asks until one answers.
 func (r *Replica) refetch(ctx context.Context, via cluster.Caller, index uint64) (*raft.Log, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, r.sim.options.slow(30*time.Second))
 	defer cancel()
 	var others []cluster.Peer
 	for _, other := range r.sim.Replicas {
@@ -221,7 +227,7 @@ func (r *Replica) refetch(ctx context.Context, via cluster.Caller, index uint64)
 		}
 	}
 	for {
-		attempt, cancel := context.WithTimeout(ctx, time.Second)
+		attempt, cancel := context.WithTimeout(ctx, r.sim.options.slow(time.Second))
 		entry, err := cluster.FetchEntry(attempt, via, others, index)
 		cancel()
 		if err == nil {
@@ -232,7 +238,7 @@ func (r *Replica) refetch(ctx context.Context, via cluster.Caller, index uint64)
 			return entry, nil
 		}
 		select {
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(r.sim.options.slow(100 * time.Millisecond)):
 		case <-ctx.Done():
 			return nil, err
 		}
@@ -250,15 +256,30 @@ func (p *Process) end() {
 	p.die()
 	go func() {
 		defer close(p.closed)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), p.patience)
 		defer cancel()
 		err := p.Node.Close(ctx)
+		if p.doomed.Load() && errors.Is(err, context.DeadlineExceeded) {
+			err = nil // a transfer that was queued when the disk broke is never answered (L15)
+		}
 		p.guests.Wait()
-		p.failed = errors.Join(err, p.Gate.Close(), p.log.Close(), p.Machine.Close(), p.store.Close())
+		p.failed = errors.Join(err, p.Gate.Close(), p.closeLog(), p.Machine.Close(), p.store.Close())
 	}()
+}
+
+// closeLog closes the log. One that has failed says so once more.
+func (p *Process) closeLog() error {
+	err := p.log.Close()
+	if p.doomed.Load() {
+		return nil
+	}
+	return err
 }
 
 // crash returns a seeded source for the power cut of one life.
 func (s *Sim) crash(life int) *rand.Rand {
 	return rand.New(rand.NewPCG(s.options.Seed, uint64(life)))
 }
+
+// Doomed tells that the disk of this life was broken, so that it must halt.
+func (p *Process) Doomed() bool { return p.doomed.Load() }

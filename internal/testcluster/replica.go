@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/core"
+	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 	"github.com/conclave-secrets/conclave/seal"
 )
 
@@ -20,6 +22,8 @@ type Replica struct {
 	Trail *Trail // its audit log
 	sim   *Sim
 	disk  *disk
+	late  bool // it was no founding member
+	full  atomic.Bool
 
 	// What the last life had applied when it died, and the end of its newest
 	// snapshot. Of the goroutine that starts and kills.
@@ -166,6 +170,41 @@ func (r *Replica) SlowDisk(d time.Duration) {
 		return
 	}
 	p.disk.log.SetStall(func() { <-time.After(d) })
+}
+
+// BreakDisk makes every write of the node's log fail with err from now on, as a disk
+// does that has an error or is full. The node must halt at the next one.
+func (r *Replica) BreakDisk(err error) {
+	if p := r.Process(); p != nil {
+		p.doomed.Store(true)
+		p.disk.log.SetFault(func(op string) error {
+			switch op {
+			case "StoreLogs", "DeleteRange", "Set":
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+// HangDisk makes every write of the node's log hang, in this life, until d has passed.
+// If that is longer than cluster.Config.DiskDead, the node must halt.
+func (r *Replica) HangDisk(d time.Duration) {
+	if p := r.Process(); p != nil {
+		p.doomed.Store(true)
+		until := time.Now().Add(d)
+		p.disk.log.SetStall(func() { <-time.After(time.Until(until)) })
+	}
+}
+
+// NearlyFull has the node refuse writes, as one does whose disk is nearly full.
+func (r *Replica) NearlyFull(is bool) { r.full.Store(is) }
+
+func (r *Replica) writable() error {
+	if r.full.Load() {
+		return &core.Error{Reason: conclavev1.Reason_REASON_DISK_FULL, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE, Message: "this node's disk is nearly full"}
+	}
+	return nil
 }
 
 // peer is how the others know the node.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ type Options struct {
 	// RPCTimeout bounds one call between nodes. Default 500 ms.
 	RPCTimeout time.Duration
 
+	// Stretch makes the timers of the consensus, and what waits for them, so many times
+	// slower. Default 1.
+	Stretch int
 	// Seams are where faults are planted. Default: none.
 	Seams Seams
 	// Logger hears what all nodes log. Default: discard.
@@ -36,13 +40,18 @@ func (o *Options) fill() {
 	if o.Nodes == 0 {
 		o.Nodes = 3
 	}
+	if o.Stretch == 0 {
+		o.Stretch = 1
+	}
 	if o.RPCTimeout == 0 {
-		o.RPCTimeout = 500 * time.Millisecond
+		o.RPCTimeout = o.slow(500 * time.Millisecond)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 }
+
+func (o *Options) slow(d time.Duration) time.Duration { return d * time.Duration(o.Stretch) }
 
 // Sim is a simulated cluster. It must be made, used and closed within one
 // synctest bubble.
@@ -62,6 +71,7 @@ type Sim struct {
 	dead  []*Process // guarded by mu
 	halts []error    // guarded by mu; of nodes that were not dead yet
 	mends int        // guarded by mu; rotten entries fetched from others
+	late  []*Replica // guarded by mu; members that were no founders
 }
 
 // New starts a cluster of nodes named n0, n1, …, founds it and unseals them all.
@@ -88,7 +98,7 @@ func (s *Sim) begin() (err error) {
 	if s.founding, err = core.Found(newDice(s.options.Seed, "found"), time.Now(), 3, 2, nil); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.slow(time.Minute))
 	defer cancel()
 	result, err := s.Replicas[0].Process().Node.Propose(ctx, s.founding.Batch)
 	if err != nil {
@@ -106,6 +116,23 @@ func (s *Sim) begin() (err error) {
 	return nil
 }
 
+// Newcomer makes a node that is no member yet, with an empty disk and an id of its
+// own. Start it and have the leader take it in. Clients do not know it, so it is not
+// in Replicas; it stays sealed unless somebody unseals it.
+func (s *Sim) Newcomer() *Replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &Replica{ID: fmt.Sprintf("late%d", len(s.late)), Clock: newClock(), sim: s, disk: newDisk(), Trail: newTrail(), late: true}
+	s.late = append(s.late, r)
+	return r
+}
+
+func (s *Sim) all() []*Replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Concat(s.Replicas, s.late)
+}
+
 // Root is the caller with the root token.
 func (s *Sim) Root() core.Caller { return core.Caller{Token: s.founding.RootToken} }
 
@@ -114,7 +141,7 @@ func (s *Sim) Root() core.Caller { return core.Caller{Token: s.founding.RootToke
 func (s *Sim) Leader() *Replica {
 	var leader *Replica
 	var term uint64
-	for _, r := range s.Replicas {
+	for _, r := range s.all() {
 		p := r.Process()
 		if p == nil || !p.Node.IsLeader() {
 			continue
@@ -188,7 +215,7 @@ func (s *Sim) repaired() {
 }
 
 func (s *Sim) halted(r *Replica, p *Process, err error) {
-	if p.dead.Load() {
+	if p.dead.Load() || p.doomed.Load() {
 		return // its disk was taken away; it had to
 	}
 	s.mu.Lock()
@@ -199,10 +226,10 @@ func (s *Sim) halted(r *Replica, p *Process, err error) {
 // Close kills every node and returns when the last goroutine of each life has
 // ended, which is what a bubble needs to end.
 func (s *Sim) Close() error {
-	for _, r := range s.Replicas {
+	for _, r := range s.all() {
 		s.Network.Kill(r.ID)
 	}
-	for _, r := range s.Replicas {
+	for _, r := range s.all() {
 		r.mu.Lock()
 		p := r.process
 		r.process = nil
@@ -243,6 +270,9 @@ func (s *Sim) voters() []cluster.Peer {
 	}
 	return all
 }
+
+// FailedCalls is how many calls between nodes to store entries had no answer so far.
+func (s *Sim) FailedCalls() int64 { return s.promises.failed.Load() }
 
 // Violations returns what the witnesses saw: replicas that disagreed, and nodes that
 // came back without what they had promised. Empty is good.

@@ -83,9 +83,13 @@ func byKey(ops []*history.Op) map[string][]porcupine.Operation {
 }
 
 func modelOf(ops []porcupine.Operation) porcupine.Model {
-	switch ops[0].Input.(*history.Op).Kind {
+	kind := ops[0].Input.(*history.Op).Kind
+	switch kind {
 	case history.Grant, history.Renew, history.Revoke, history.Lookup:
 		return model.Leases()
+	}
+	if model.IsAccess(kind) {
+		return model.Access()
 	}
 	return model.Secrets()
 }

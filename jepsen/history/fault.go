@@ -1,6 +1,9 @@
 package history
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A Fault is something that was done to the cluster, and the proof that it bit.
 type Fault struct {
@@ -15,6 +18,22 @@ type Fault struct {
 type Proof struct {
 	What  string
 	Count int64
+}
+
+// String describes the fault in one line.
+func (f Fault) String() string {
+	s := f.Name
+	if len(f.Nodes) > 0 {
+		s += fmt.Sprintf(", nodes %v", f.Nodes)
+	}
+	s += fmt.Sprintf(", for %v", (f.Ended - f.Began).Round(time.Millisecond))
+	for _, p := range f.Proofs {
+		s += fmt.Sprintf("; %s: %d", p.What, p.Count)
+	}
+	if !f.Bit() {
+		s += "; nobody saw it bite"
+	}
+	return s
 }
 
 // Bit tells whether the fault did anything.

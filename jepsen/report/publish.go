@@ -148,6 +148,9 @@ func Index(dir string) error {
 		rows = append(rows, row{s, filepath.Base(filepath.Dir(file))})
 	}
 	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.Folder, b.Folder)) })
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the index of runs: %w", err)
+	}
 	return writeFile(filepath.Join(dir, "index.html"), func(w io.Writer) error { return index.Execute(w, rows) })
 }
 

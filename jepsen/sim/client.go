@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/conclave-secrets/conclave/core"
+	"github.com/conclave-secrets/conclave/internal/testcluster"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
@@ -24,23 +26,35 @@ type client struct {
 }
 
 func newClient(r *run, id int) *client {
-	return &client{run: r, id: id, rng: dice(r.options.Seed, uint64(100+id)), patience: 700 * time.Millisecond, versions: map[string]uint64{}}
+	return &client{run: r, id: id, rng: dice(r.options.Seed, uint64(100+id)), patience: r.options.slow(700 * time.Millisecond), versions: map[string]uint64{}}
 }
 
 // work sends requests, with pauses, until ctx ends.
 func (c *client) work(ctx context.Context) {
 	for ctx.Err() == nil {
-		o := c.pick()
-		node := c.rng.IntN(len(c.run.sim.Replicas))
-		switch again := c.rng.Float64(); {
-		case o.Kind.Writes() && again < 0.12:
-			c.sendTwice(o, node)
-		case o.Kind.Writes() && again < 0.65:
-			c.sendUntilKnown(o, node)
-		default:
-			c.send(o, node)
-		}
-		pause(ctx, time.Duration(c.rng.Int64N(int64(50*time.Millisecond))))
+		c.request(c.run.options.draw(c.rng))
+		pause(ctx, time.Duration(c.rng.Int64N(int64(c.run.options.leisurely(50*time.Millisecond)))))
+	}
+}
+
+// request sends the next request of a workload, as carefully or as carelessly as
+// the dice say.
+func (c *client) request(w Workload) {
+	node := c.rng.IntN(len(c.run.sim.Replicas))
+	if w == Lists {
+		c.appendTo(listPath(c.rng.IntN(lists)), node)
+		return
+	}
+	o := c.pick(w)
+	switch again := c.rng.Float64(); {
+	case model.IsAccess(o.Kind): // it has no idempotency key
+		c.send(o, node)
+	case o.Kind.Writes() && again < 0.12:
+		c.sendTwice(o, node)
+	case o.Kind.Writes() && again < 0.65:
+		c.sendUntilKnown(o, node)
+	default:
+		c.send(o, node)
 	}
 }
 
@@ -171,11 +185,11 @@ func (c *client) attempt(o *history.Op, node int, key string) *answer {
 		}
 		return a
 	}
-	c.classify(o, a, err)
+	c.classify(p, o, a, err)
 	return a
 }
 
-func (c *client) classify(o *history.Op, a *answer, err error) {
+func (c *client) classify(p *testcluster.Process, o *history.Op, a *answer, err error) {
 	var e *core.Error
 	switch {
 	case err == nil:
@@ -186,13 +200,27 @@ func (c *client) classify(o *history.Op, a *answer, err error) {
 		return
 	}
 	a.reason = e.Reason
+	if e.Reason == conclavev1.Reason_REASON_INTERNAL && p.Doomed() {
+		// The node has halted, and its process would be ending: who is told anything, is
+		// told that something went wrong.
+		a.outcome = history.NotDone
+		if o.Kind.Writes() && e.Outcome != conclavev1.Outcome_OUTCOME_NOT_DONE {
+			a.outcome = history.Unknown
+		}
+		return
+	}
 	switch e.Reason {
+	case conclavev1.Reason_REASON_DENIED, conclavev1.Reason_REASON_UNAUTHENTICATED, conclavev1.Reason_REASON_INVALID:
+		if !model.IsAccess(o.Kind) {
+			c.run.report("an answer that this request cannot have: %v: %v (%v)", o, e, e.Unwrap())
+		}
+		a.outcome = history.Refused
 	case conclavev1.Reason_REASON_CAS_MISMATCH, conclavev1.Reason_REASON_NOT_FOUND, conclavev1.Reason_REASON_VERSION_DELETED,
 		conclavev1.Reason_REASON_VERSION_DESTROYED, conclavev1.Reason_REASON_LEASE_EXPIRED:
 		a.outcome, a.number = history.Refused, e.CurrentVersion
 	case conclavev1.Reason_REASON_UNKNOWN_OUTCOME:
 		a.outcome = history.Unknown
-	case conclavev1.Reason_REASON_NO_LEADER, conclavev1.Reason_REASON_SEALED, conclavev1.Reason_REASON_OVERLOADED, conclavev1.Reason_REASON_CONFLICT:
+	case conclavev1.Reason_REASON_NO_LEADER, conclavev1.Reason_REASON_SEALED, conclavev1.Reason_REASON_OVERLOADED, conclavev1.Reason_REASON_DISK_FULL, conclavev1.Reason_REASON_CONFLICT:
 		a.outcome = history.NotDone
 	default:
 		c.run.report("an answer that this request cannot have: %v: %v (%v)", o, e, e.Unwrap())

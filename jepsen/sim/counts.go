@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 )
 
 // Counts says how much happened in runs, so that runs in which too little
@@ -28,7 +29,11 @@ type Counts struct {
 	Repairs            int // rotten log entries fetched from others
 	PartitionsInFlight int // partitions with requests under way at a node that was cut off
 	Entries, Compared  int // log entries; indexes at which states were compared
+	Records            int // of the audit logs
+	Access             int // requests around tokens, policies and wrapping
+	Turned             int // of these, turned away
 	Faults             map[string]int
+	Bit                map[string]int // what faults did that may also miss
 	Virtual            time.Duration
 }
 
@@ -40,6 +45,12 @@ func (c *Counts) tally(ops []*history.Op) {
 			c.Calm++
 			if answered {
 				c.CalmOK++
+			}
+		}
+		if model.IsAccess(o.Kind) {
+			c.Access++
+			if o.Outcome == history.Refused {
+				c.Turned++
 			}
 		}
 		if o.Sent > 1 {
@@ -83,8 +94,17 @@ func (c *Counts) Add(d Counts) {
 	c.Entries += d.Entries
 	c.Compared += d.Compared
 	c.Virtual += d.Virtual
+	c.Records += d.Records
+	c.Access += d.Access
+	c.Turned += d.Turned
 	if c.Faults == nil {
 		c.Faults = map[string]int{}
+	}
+	if c.Bit == nil {
+		c.Bit = map[string]int{}
+	}
+	for what, n := range d.Bit {
+		c.Bit[what] += n
 	}
 	for name, n := range d.Faults {
 		c.Faults[name] += n
@@ -98,8 +118,12 @@ func (c *Counts) Vacuous() (missing []string) {
 		"conflicts": c.Conflicts, "partitions with requests in flight": c.PartitionsInFlight,
 		"retries under one key": c.Retried, "failed check-and-sets": c.Mismatches,
 		"reads at weaker levels": c.Weak, "leases": c.Leases, "leases found gone": c.Expired, "repairs of rotten entries": c.Repairs,
+		"requests turned away": c.Turned, "audit records": c.Records,
 	}
-	for _, f := range faultNames() {
+	for _, what := range canMiss {
+		need[what] = c.Bit[what]
+	}
+	for _, f := range FaultNames() {
 		need["fault "+f] = c.Faults[f]
 	}
 	for _, name := range slices.Sorted(maps.Keys(need)) {
@@ -119,8 +143,11 @@ func (c *Counts) String() string {
 	for _, name := range slices.Sorted(maps.Keys(c.Faults)) {
 		faults = append(faults, fmt.Sprintf("%s %d", name, c.Faults[name]))
 	}
+	for _, what := range slices.Sorted(maps.Keys(c.Bit)) {
+		faults = append(faults, fmt.Sprintf("%s %d", what, c.Bit[what]))
+	}
 	return fmt.Sprintf("%d seeds, %v of virtual time: %d requests (%d of %d outside faults answered, %d unknown, %d sent again, %d failed check-and-sets, %d weaker reads), "+
-		"%d leases (found gone %d times), %d entries, states compared at %d indexes, %d leader changes, %d snapshots installed, %d conflicts, %d rotten entries repaired, %d partitions with requests in flight; faults: %s",
+		"%d around access (%d turned away), %d audit records, %d leases (found gone %d times), %d entries, states compared at %d indexes, %d leader changes, %d snapshots installed, %d conflicts, %d rotten entries repaired, %d partitions with requests in flight; faults: %s",
 		c.Seeds, c.Virtual.Round(time.Second), c.Ops, c.CalmOK, c.Calm, c.Unknown, c.Retried, c.Mismatches, c.Weak,
-		c.Leases, c.Expired, c.Entries, c.Compared, c.LeaderChanges, c.Installs, c.Conflicts, c.Repairs, c.PartitionsInFlight, strings.Join(faults, ", "))
+		c.Access, c.Turned, c.Records, c.Leases, c.Expired, c.Entries, c.Compared, c.LeaderChanges, c.Installs, c.Conflicts, c.Repairs, c.PartitionsInFlight, strings.Join(faults, ", "))
 }

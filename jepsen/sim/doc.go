@@ -4,6 +4,7 @@
 // all follow from it.
 //
 // Models and checks live in jepsen/model and jepsen/check; real processes are
-// not started here. Start reading at Run; README.md one folder up tells how to
+// not started here. Mutants are faults that are planted to see that the checkers catch
+// them. Start reading at Run; README.md one folder up tells how to
 // replay a seed.
 package sim

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/conclave-secrets/conclave/internal/testcluster"
+	"github.com/conclave-secrets/conclave/jepsen/history"
 )
 
 // nemesis does the damage: one goroutine to the network and the clocks, one to
@@ -22,21 +23,25 @@ type nemesis struct {
 	began   time.Time
 	busy    []atomic.Int64 // requests under way, by node
 
-	mu       sync.Mutex
-	active   int           // guarded by mu; faults at work
-	ended    time.Duration // guarded by mu; when the last one ended
-	done     map[string]int
-	inFlight int // partitions that cut off a node with requests under way
-	failed   []error
+	mu        sync.Mutex
+	active    int           // guarded by mu; faults at work
+	ended     time.Duration // guarded by mu; when the last one ended
+	done      map[string]int
+	inFlight  int // partitions that cut off a node with requests under way
+	failed    []error
+	proof     int64           // guarded by mu; of the process fault at work
+	bit       map[string]int  // guarded by mu; how often a fault that can miss did not
+	lingering []string        // guarded by mu; new members that could not be removed
+	faults    []history.Fault // guarded by mu
 }
 
 func newNemesis(s *testcluster.Sim, o Options) *nemesis {
-	return &nemesis{sim: s, options: o, began: time.Now(), busy: make([]atomic.Int64, len(s.Replicas)), done: map[string]int{}}
+	return &nemesis{sim: s, options: o, began: time.Now(), busy: make([]atomic.Int64, len(s.Replicas)), done: map[string]int{}, bit: map[string]int{}}
 }
 
 // aftermath is how long after a fault the cluster may still be finding itself:
 // an election, and calls that time out.
-const aftermath = 1200 * time.Millisecond
+const aftermath = 1200 * time.Millisecond // times the stretch
 
 // track counts a request under way at a node; call the result at its end.
 func (n *nemesis) track(node int) func() {
@@ -48,14 +53,14 @@ func (n *nemesis) track(node int) func() {
 func (n *nemesis) disturbing() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.active > 0 || n.ended > 0 && time.Since(n.began) < n.ended+aftermath
+	return n.active > 0 || n.ended > 0 && time.Since(n.began) < n.ended+n.options.slow(aftermath)
 }
 
 // disturbedSince tells whether a fault was at work since t.
 func (n *nemesis) disturbedSince(t time.Duration) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.active > 0 || n.ended > 0 && t < n.ended+aftermath
+	return n.active > 0 || n.ended > 0 && t < n.ended+n.options.slow(aftermath)
 }
 
 func (n *nemesis) counts() map[string]int {
@@ -68,6 +73,22 @@ func (n *nemesis) counts() map[string]int {
 type fault struct {
 	name string
 	do   func(n *nemesis, rng *rand.Rand, hold func())
+}
+
+// prove says that the process fault at work did something, times as often.
+func (n *nemesis) prove(times int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.proof += times
+}
+
+// cuts names the faults that prove themselves by calls that fail.
+var cuts = []string{"leader cut off", "node cut off", "halves", "one-way cut", "lost messages", "leader killed", "leader without power", "node killed", "blackout"}
+
+// canMiss names the faults that may do nothing, and what they do otherwise.
+var canMiss = map[string]string{
+	"failing disk": "halts for a failing disk", "full disk": "halts for a full disk", "hanging disk": "halts for a hanging disk",
+	"new member": "new voters", "member without a vote": "votes taken away", "keys rotated": "new data keys",
 }
 
 var networkFaults = []fault{
@@ -101,8 +122,9 @@ var processFaults = []fault{
 	{"rotten log", (*nemesis).rot},
 }
 
-func faultNames() (names []string) {
-	for _, f := range slices.Concat(networkFaults, processFaults) {
+// FaultNames returns the names of all faults.
+func FaultNames() (names []string) {
+	for _, f := range slices.Concat(networkFaults, processFaults, diskFaults, memberFaults) {
 		names = append(names, f.name)
 	}
 	return names
@@ -110,39 +132,58 @@ func faultNames() (names []string) {
 
 func (n *nemesis) disturbNetwork(ctx context.Context) { n.disturb(ctx, networkFaults, 1) }
 
-func (n *nemesis) disturbProcesses(ctx context.Context) { n.disturb(ctx, processFaults, 2) }
+func (n *nemesis) disturbProcesses(ctx context.Context) {
+	n.disturb(ctx, slices.Concat(processFaults, diskFaults, memberFaults), 2)
+}
 
 // disturb does one fault after the other, with pauses, until ctx ends.
 func (n *nemesis) disturb(ctx context.Context, faults []fault, use uint64) {
 	rng := dice(n.options.Seed, use)
+	faults = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !slices.Contains(n.options.Faults, f.name) })
+	if len(faults) == 0 {
+		return
+	}
 	most := 1500 * time.Millisecond
 	if n.options.Seed%4 == 3 { // a quarter of the seeds hardly comes to rest
 		most = 200 * time.Millisecond
 	}
 	for {
-		pause(ctx, 100*time.Millisecond+time.Duration(rng.Int64N(int64(most))))
+		pause(ctx, n.options.leisurely(100*time.Millisecond+time.Duration(rng.Int64N(int64(most)))))
 		if ctx.Err() != nil {
 			return
 		}
 		f := faults[rng.IntN(len(faults))]
-		n.begin(f.name)
-		f.do(n, rng, func() { pause(ctx, 200*time.Millisecond+time.Duration(rng.Int64N(int64(900*time.Millisecond)))) })
-		n.end()
+		began, failed := n.begin(f.name)
+		f.do(n, rng, func() {
+			pause(ctx, n.options.slow(200*time.Millisecond+time.Duration(rng.Int64N(int64(900*time.Millisecond)))))
+		})
+		n.end(f.name, began, failed)
 	}
 }
 
-func (n *nemesis) begin(name string) {
+func (n *nemesis) begin(name string) (at time.Duration, failed int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.active++
 	n.done[name]++
+	return time.Since(n.began), n.sim.FailedCalls()
 }
 
-func (n *nemesis) end() {
+func (n *nemesis) end(name string, began time.Duration, failed int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.active--
 	n.ended = time.Since(n.began)
+	proof := history.Proof{What: "carried out", Count: 1}
+	if slices.Contains(cuts, name) {
+		proof = history.Proof{What: "calls between nodes without an answer", Count: n.sim.FailedCalls() - failed}
+	}
+	if what, ok := canMiss[name]; ok {
+		proof = history.Proof{What: what, Count: n.proof}
+		n.bit[what] += int(n.proof)
+		n.proof = 0
+	}
+	n.faults = append(n.faults, history.Fault{Name: name, Began: began, Ended: n.ended, Proofs: []history.Proof{proof}})
 }
 
 // alone tells whether only one fault is at work.
@@ -224,7 +265,7 @@ func (n *nemesis) oneWay(rng *rand.Rand, hold func()) {
 // quarter of a second, each message by another amount.
 func (n *nemesis) slow(rng *rand.Rand, hold func()) {
 	victim, everybody := n.sim.Replicas[n.leaderOr(rng)].ID, rng.IntN(3) == 0
-	n.sim.Links.Slow(victim, everybody, 5*time.Millisecond+time.Duration(rng.Int64N(int64(250*time.Millisecond))))
+	n.sim.Links.Slow(victim, everybody, n.options.slow(5*time.Millisecond+time.Duration(rng.Int64N(int64(250*time.Millisecond)))))
 	hold()
 	n.sim.Links.Quick()
 }
@@ -264,7 +305,7 @@ func (n *nemesis) revive(r *testcluster.Replica, hold func()) {
 }
 
 func (n *nemesis) unseal(r *testcluster.Replica) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), n.options.slow(2*time.Second))
 	defer cancel()
 	err := r.Unseal(ctx)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) { // calm tries again
@@ -298,7 +339,7 @@ func (n *nemesis) transfer(rng *rand.Rand, _ func()) {
 	if p == nil { // it could not start again: calm will say so
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), n.options.slow(3*time.Second))
 	defer cancel()
 	if err := p.Node.StepDown(ctx); err != nil {
 		return // no leader, or nobody to take over: that is the weather
@@ -320,7 +361,7 @@ func (n *nemesis) snapshot(rng *rand.Rand, _ func()) {
 	if p == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), n.options.slow(10*time.Second))
 	defer cancel()
 	if err := p.Node.Snapshot(ctx); err != nil {
 		n.fail(fmt.Errorf("taking a snapshot: %w", err))
@@ -335,7 +376,7 @@ func (n *nemesis) slowDisk(rng *rand.Rand, hold func()) {
 	if rng.IntN(3) == 0 {
 		most = 3 * time.Second
 	}
-	r.SlowDisk(time.Millisecond + time.Duration(rng.Int64N(int64(most))))
+	r.SlowDisk(n.options.slow(time.Millisecond + time.Duration(rng.Int64N(int64(most)))))
 	hold()
 	r.SlowDisk(0)
 }
@@ -358,7 +399,7 @@ func (n *nemesis) calm() error {
 	n.sim.Links.Lose(0)
 	n.sim.Network.SetDuplicates(0)
 	n.sim.Links.Quick()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), n.options.slow(time.Minute))
 	defer cancel()
 	errs := n.failed
 	for _, r := range n.sim.Replicas {

@@ -11,6 +11,7 @@ import (
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/internal/testcluster"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
 )
 
@@ -37,10 +38,20 @@ func (r *run) knownLeases() []granted {
 	return slices.Clone(r.leases)
 }
 
-// pick chooses the next request.
-func (c *client) pick() *history.Op {
-	if c.rng.Float64() < 0.3 {
+// canary begins every value that is written, and must be seen nowhere outside the seal.
+const canary = "the canary of client "
+
+// pick chooses the next request, of the workload.
+func (c *client) pick(w Workload) *history.Op {
+	switch w {
+	case Leases:
 		return c.pickLease()
+	case Tokens:
+		return c.pickTokens()
+	case Policies:
+		return c.pickPolicies()
+	case Wrapping:
+		return c.pickWrapping()
 	}
 	path := secretPath(c.rng.IntN(secrets))
 	switch p := c.rng.Float64(); {
@@ -72,7 +83,7 @@ func (c *client) pickRead(path string) *history.Op {
 	case p < 0.3:
 		o.Level, o.AtLeast = conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX, c.seen
 	case p < 0.4:
-		o.Level, o.MaxAge = conclavev1.Consistency_CONSISTENCY_BOUNDED, 200*time.Millisecond
+		o.Level, o.MaxAge = conclavev1.Consistency_CONSISTENCY_BOUNDED, c.run.options.slow(200*time.Millisecond)
 	}
 	return o
 }
@@ -80,7 +91,7 @@ func (c *client) pickRead(path string) *history.Op {
 func (c *client) secretOp(kind history.Kind, path string) *history.Op {
 	o := &history.Op{Kind: kind, Key: path}
 	if kind == history.Put {
-		o.Value = fmt.Sprintf("client %d request %d", c.id, c.serial)
+		o.Value = fmt.Sprintf("%s%d request %d", canary, c.id, c.serial)
 	}
 	return o
 }
@@ -98,7 +109,7 @@ var leaseTTLs = []time.Duration{400 * time.Millisecond, 900 * time.Millisecond, 
 func (c *client) pickLease() *history.Op {
 	leases := c.run.knownLeases()
 	if len(leases) == 0 || c.rng.Float64() < 0.2 {
-		return &history.Op{Kind: history.Grant, TTL: leaseTTLs[c.rng.IntN(len(leaseTTLs))]}
+		return &history.Op{Kind: history.Grant, TTL: c.run.options.leisurely(leaseTTLs[c.rng.IntN(len(leaseTTLs))])}
 	}
 	recent := leases[max(0, len(leases)-4):]
 	l := recent[c.rng.IntN(len(recent))]
@@ -121,6 +132,9 @@ func (c *client) call(ctx context.Context, p *testcluster.Process, o *history.Op
 	switch o.Kind {
 	case history.Put, history.Get, history.Delete, history.Undelete, history.Destroy:
 		return c.callSecrets(ctx, p, o, key, a)
+	}
+	if model.IsAccess(o.Kind) {
+		return c.callAccess(ctx, p, o, a)
 	}
 	return c.callLeases(ctx, p, o, key, a)
 }

@@ -4,76 +4,76 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/fsm"
 	"github.com/conclave-secrets/conclave/internal/testcluster"
+	"github.com/conclave-secrets/conclave/jepsen/bubble"
 	"github.com/conclave-secrets/conclave/jepsen/check"
 	"github.com/conclave-secrets/conclave/jepsen/history"
-	"github.com/conclave-secrets/conclave/storage/raftlog"
 )
 
-// Options says how a run goes. Zero means the stated default.
-type Options struct {
-	Seed     uint64
-	Nodes    int           // default: 3, and 5 for every tenth seed
-	Clients  int           // default 6
-	Duration time.Duration // of the faults, in virtual time; default 5 s
-
-	// See testcluster.Options.
-	Ledger func(core.Ledger) core.Ledger
-	Crash  func(*raftlog.Memory)
-	Logger *slog.Logger
-}
-
-func (o *Options) fill() {
-	if o.Nodes == 0 {
-		o.Nodes = 3
-		if o.Seed%10 == 9 {
-			o.Nodes = 5
-		}
-	}
-	if o.Clients == 0 {
-		o.Clients = 6
-	}
-	if o.Duration == 0 {
-		o.Duration = 5 * time.Second
-	}
-}
-
-// A Record is what is left of a run when its bubble has ended.
-type Record struct {
-	Seed   uint64
-	Counts Counts
+// A record is what is left of a run when its bubble has ended.
+type record struct {
+	counts Counts
 	ops    []*history.Op
 	times  []fsm.LogTime // by index
 	found  []string      // what was wrong already while it ran
+	faults []history.Fault
 }
 
-// Run simulates one seed. Call it inside a synctest bubble, and Judge what it
-// returns outside: the search takes real time.
-func Run(o Options) *Record {
-	o.fill()
-	rec := &Record{Seed: o.Seed, Counts: Counts{Seeds: 1}}
+// A Result is a run and what was found in it. All of it can be encoded as JSON.
+type Result struct {
+	Run         *history.Run // its Violated has what package check cannot find in it
+	Counts      Counts
+	Fingerprint string // of everything that the clients saw; see README.md on replays
+}
+
+// Violations are all that is wrong: to find them takes a search.
+func (r *Result) Violations() []string {
+	return slices.Concat(r.Run.Violated, check.All(r.Run.Ops, r.Run.TimeAt))
+}
+
+// Run simulates one seed on the virtual time of in. What is wrong in it is no
+// error: that is a run that could not be made. One at a time runs in a process.
+func Run(in bubble.Runner, o Options) (*Result, error) {
+	if err := o.fill(); err != nil {
+		return nil, fmt.Errorf("simulating seed %d: %w", o.Seed, err)
+	}
+	var rec *record
+	in(o.Seed, func() { rec = simulate(o) })
+	if rec == nil {
+		return nil, fmt.Errorf("simulating seed %d: the bubble ended before the run", o.Seed)
+	}
+	out := &Result{Run: rec.history(o), Counts: rec.counts, Fingerprint: rec.fingerprint()}
+	// What package check finds, whoever reads the history finds again.
+	out.Run.Violated = slices.Concat(rec.found, judge(rec.ops, rec.timeAt))
+	return out, nil
+}
+
+// simulate runs one seed. Call it inside a bubble, and judge what it returns
+// outside: the search takes real time.
+func simulate(o Options) *record {
+	rec := &record{counts: Counts{Seeds: 1}}
 	s, err := testcluster.New(testcluster.Options{
-		Seed: o.Seed, Nodes: o.Nodes, SnapshotThreshold: 24, SnapshotInterval: 400 * time.Millisecond,
-		Ledger: o.Ledger, Crash: o.Crash, Logger: o.Logger,
+		Seed: o.Seed, Nodes: o.Nodes, SnapshotThreshold: 24, SnapshotInterval: o.slow(400 * time.Millisecond),
+		Stretch: o.Stretch, Seams: o.seams, Logger: o.Logger,
 	})
 	if err != nil {
 		rec.found = append(rec.found, err.Error())
 		return rec
 	}
-	r := &run{options: o, sim: s, began: time.Now(), book: &history.Log{}, nemesis: newNemesis(s, o)}
+	s.Witness.Canary(canary)
+	r := &run{options: o, sim: s, began: time.Now(), book: &history.Log{}, nemesis: newNemesis(s, o), purse: purse{}}
 	r.play()
 	if err := s.Close(); err != nil {
 		r.report("closing: %v", err)
 	}
+	<-time.After(o.slow(10 * time.Second)) // what was planted may have goroutines that end by themselves
 	r.close(rec)
 	return rec
 }
@@ -89,6 +89,7 @@ type run struct {
 	mu     sync.Mutex
 	found  []string // guarded by mu
 	leases []granted
+	purse  purse // guarded by mu
 }
 
 func (r *run) report(format string, args ...any) {
@@ -101,6 +102,10 @@ func (r *run) now() time.Duration { return time.Since(r.began) }
 
 // play lets clients and faults loose, ends the faults, and looks what is left.
 func (r *run) play() {
+	if err := r.openGates(); err != nil {
+		r.report("%v", err)
+		return
+	}
 	ctx, stop := context.WithTimeout(context.Background(), r.options.Duration)
 	defer stop()
 	var faults, clients sync.WaitGroup
@@ -116,7 +121,7 @@ func (r *run) play() {
 		return
 	}
 	r.lookBack()
-	quiet, cancel := context.WithTimeout(context.Background(), time.Minute)
+	quiet, cancel := context.WithTimeout(context.Background(), r.options.slow(time.Minute))
 	defer cancel()
 	if err := r.sim.Converge(quiet); err != nil {
 		r.report("%v", err)
@@ -128,9 +133,16 @@ func (r *run) play() {
 func (r *run) lookBack() {
 	for i := range r.sim.Replicas {
 		c := newClient(r, r.options.Clients+i)
-		c.patience = 30 * time.Second
+		c.patience = r.options.slow(30 * time.Second)
+		var paths []string
 		for k := range secrets {
-			o := c.secretOp(history.Get, secretPath(k))
+			paths = append(paths, secretPath(k))
+		}
+		for k := range lists {
+			paths = append(paths, listPath(k))
+		}
+		for _, path := range paths {
+			o := c.secretOp(history.Get, path)
 			if c.send(o, i); o.Outcome != history.Done && o.Outcome != history.Refused {
 				r.report("no answer although nothing was wrong any more: %v", o)
 			}
@@ -144,36 +156,39 @@ func (r *run) lookBack() {
 	}
 }
 
-func (r *run) close(rec *Record) {
+func (r *run) close(rec *record) {
 	w := r.sim.Witness
 	rec.ops, rec.times = r.book.Ops(), w.Times()
-	rec.found = append(r.found, w.Violations()...)
+	rec.found = append(r.found, r.sim.Violations()...)
 	for _, err := range r.sim.Halts() {
 		rec.found = append(rec.found, err.Error())
 	}
-	c := &rec.Counts
+	c := &rec.counts
 	c.tally(rec.ops)
-	c.Faults = r.nemesis.counts()
+	c.Faults, c.Bit = r.nemesis.counts(), r.nemesis.bit
 	c.PartitionsInFlight = r.nemesis.inFlight
 	c.LeaderChanges = w.Terms() - 1
 	c.Installs, c.Conflicts, c.Entries, c.Compared = w.Installs(), w.Conflicts(), w.Entries(), w.Compared()
 	c.Repairs = r.sim.Repairs()
+	for _, replica := range r.sim.Replicas {
+		c.Records += replica.Trail.Records()
+	}
+	rec.faults = r.nemesis.faults
 	c.Virtual = r.now()
 }
 
-// Judge runs the checkers over the record and returns what is wrong.
-func (rec *Record) Judge() error {
-	found := append(rec.found, check.All(rec.ops, rec.timeAt)...)
-	var errs []error
-	for _, f := range found {
-		errs = append(errs, errors.New(f))
+func (rec *record) history(o Options) *history.Run {
+	run := &history.Run{Header: history.Header{Kind: "sim", Seed: o.Seed, Nodes: o.Nodes, Clients: o.Clients, Length: o.Duration},
+		Ops: rec.ops, Faults: rec.faults}
+	for _, t := range rec.times {
+		run.Times = append(run.Times, int64(t))
 	}
-	return errors.Join(errs...)
+	return run
 }
 
-// Fingerprint is a digest of everything that the clients saw. Runs of one seed
+// fingerprint is a digest of everything that the clients saw. Runs of one seed
 // by one binary have the same, as far as a seed repeats (see README.md).
-func (rec *Record) Fingerprint() string {
+func (rec *record) fingerprint() string {
 	h := sha256.New()
 	for _, o := range rec.ops {
 		fmt.Fprintln(h, o)
@@ -181,7 +196,7 @@ func (rec *Record) Fingerprint() string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func (rec *Record) timeAt(index uint64) (time.Time, bool) {
+func (rec *record) timeAt(index uint64) (time.Time, bool) {
 	if index >= uint64(len(rec.times)) {
 		return time.Time{}, false
 	}

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 
+	"github.com/conclave-secrets/conclave/jepsen/bubble"
 	"github.com/conclave-secrets/conclave/jepsen/sim"
 )
 
@@ -26,16 +25,13 @@ var (
 	trace   = flag.Bool("trace", false, "with -seed: print what the nodes log")
 )
 
+// on makes the bubbles of a test.
+func on(t *testing.T) bubble.Runner {
+	return func(seed uint64, f func()) { bubble.Run(t, seed, f) }
+}
+
 // shardVariable tells a child process which seeds are its own: "first step count".
 const shardVariable = "CONCLAVE_SIM_SHARD"
-
-// simulate runs one seed in a bubble of its own.
-func simulate(t *testing.T, o sim.Options) (rec *sim.Record) {
-	//lint:ignore SA1019 the consensus library draws its timeouts from the global source
-	rand.Seed(int64(o.Seed))
-	synctest.Test(t, func(*testing.T) { rec = sim.Run(o) })
-	return rec
-}
 
 // verdict is what a child tells about one seed.
 type verdict struct {
@@ -164,11 +160,11 @@ func runShard(t *testing.T, shard string) {
 		if *trace {
 			o.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
 		}
-		rec := simulate(t, o)
-		v := verdict{Seed: seed, Fingerprint: rec.Fingerprint(), Counts: rec.Counts}
-		if err := rec.Judge(); err != nil {
-			v.Wrong = err.Error()
+		r, err := sim.Run(on(t), o)
+		if err != nil {
+			t.Fatal(err)
 		}
+		v := verdict{Seed: seed, Fingerprint: r.Fingerprint, Counts: r.Counts, Wrong: strings.Join(r.Violations(), "\n")}
 		text, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
