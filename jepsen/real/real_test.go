@@ -23,6 +23,9 @@ var (
 
 // Real nodes keep their promises while they are cut off, killed and stopped.
 func TestSmoke(t *testing.T) {
+	if testing.Short() {
+		t.Skip("`make jepsen` runs the same for longer")
+	}
 	if err := fabric.Available(); err != nil {
 		t.Skipf("SKIPPED, NOTHING WAS TESTED: %v", err)
 	}
