@@ -20,6 +20,7 @@ type replayFlags struct {
 	options simOptions
 	times   int
 	shrink  bool
+	trace   bool
 	out     string
 }
 
@@ -48,6 +49,7 @@ of requests, clients and time for as long as something still goes wrong.`,
 	c.Flags().Uint64Var(&f.options.Seed, "seed", 0, "the seed")
 	f.options.flags(c)
 	c.Flags().IntVar(&f.times, "times", 5, "run it at most so often")
+	c.Flags().BoolVar(&f.trace, "trace", false, "print what the nodes log")
 	c.Flags().BoolVar(&f.shrink, "shrink", false, "look for a smaller run in which something is wrong, too")
 	c.Flags().StringVar(&f.out, "out", defaultRuns, "folder for the page of the run")
 	return c
@@ -70,7 +72,7 @@ func (o *simOptions) fromFile(file string) error {
 }
 
 func replay(ctx context.Context, f replayFlags, out io.Writer) error {
-	v, err := tryAgain(ctx, f.options.Options, f.times, f.out, true, func(n int, v *verdict) {
+	v, err := tryAgain(ctx, shard{Options: f.options.Options, Keep: f.out, Trace: f.trace}, f.times, func(n int, v *verdict) {
 		fmt.Fprintf(out, "run %d: %d requests, history %s, %d findings\n", n, v.Counts.Ops, v.Fingerprint, len(v.Wrong))
 	})
 	if err != nil {
@@ -85,7 +87,7 @@ func replay(ctx context.Context, f replayFlags, out io.Writer) error {
 		if smallest, err = shrink(ctx, smallest, f.times, out); err != nil {
 			return err
 		}
-		if v, err = tryAgain(ctx, smallest, 4*f.times, f.out, true, func(int, *verdict) {}); err != nil {
+		if v, err = tryAgain(ctx, shard{Options: smallest, Keep: f.out}, 4*f.times, func(int, *verdict) {}); err != nil {
 			return err
 		}
 	}
@@ -99,23 +101,21 @@ func replay(ctx context.Context, f replayFlags, out io.Writer) error {
 	return errFound
 }
 
-// tryAgain runs o until something is wrong, at most so many times; nil: nothing was.
-func tryAgain(ctx context.Context, o sim.Options, times int, out string, keep bool, told func(int, *verdict)) (*verdict, error) {
-	s := shard{First: o.Seed, Step: 1, Count: 1, Options: o, Keep: out, Commit: commit(ctx)}
-	if !keep {
-		s.Keep = ""
-	}
+// tryAgain runs the seed of s until something is wrong, at most so many times; nil:
+// nothing was.
+func tryAgain(ctx context.Context, s shard, times int, told func(int, *verdict)) (*verdict, error) {
+	s.First, s.Step, s.Count, s.Commit = s.Options.Seed, 1, 1, commit(ctx)
 	for n := 1; n <= times && ctx.Err() == nil; n++ {
 		var got *verdict
 		if err := s.start(ctx, func(v *verdict) { got = v }); err != nil {
 			return nil, err
 		}
 		if got == nil {
-			return nil, fmt.Errorf("seed %d gave no verdict", o.Seed)
+			return nil, fmt.Errorf("seed %d gave no verdict", s.First)
 		}
 		if told(n, got); len(got.Wrong) > 0 {
-			if s.Keep != "" && got.Folder != "" {
-				return got, report.Index(out)
+			if got.Folder != "" {
+				return got, report.Index(s.Keep)
 			}
 			return got, nil
 		}
@@ -136,7 +136,7 @@ func shrink(ctx context.Context, o sim.Options, times int, out io.Writer) (sim.O
 	for again := true; again; {
 		again = false
 		for _, smaller := range reductions(o) {
-			v, err := tryAgain(ctx, smaller.options, times, "", false, func(int, *verdict) {})
+			v, err := tryAgain(ctx, shard{Options: smaller.options}, times, func(int, *verdict) {})
 			if err != nil {
 				return o, err
 			}

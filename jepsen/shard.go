@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -31,6 +32,7 @@ type shard struct {
 	Keep               string // folder for the pages of seeds in which something was wrong; "": none
 	KeepAll            bool   // … of all seeds
 	Commit             string
+	Trace              bool   // what the nodes log goes to standard error
 	Mutant             string // planted in all of them, until one is caught; the rest does not matter then
 }
 
@@ -100,6 +102,9 @@ func (s *shard) hunt(in bubble.Runner) (*verdict, error) {
 func (s *shard) simulate(in bubble.Runner, seed uint64) (*verdict, error) {
 	o := s.Options
 	o.Seed = seed
+	if s.Trace {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
 	result, err := sim.Run(in, o)
 	if err != nil {
 		return nil, err
@@ -144,6 +149,9 @@ func (s shard) start(ctx context.Context, hear func(*verdict)) error {
 	}
 	var stderr tail
 	cmd.Stderr = &stderr
+	if s.Trace {
+		cmd.Stderr = os.Stderr
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -122,7 +122,11 @@ func (t timeline) draw(title string, faults []history.Fault, logarithmic bool, l
 	}
 	for i := range 6 {
 		at := t.length * time.Duration(i) / 5
-		fmt.Fprintf(&b, `<text x="%.1f" y="%g" class="time">%s</text>`, across(at), chartHeight+16, at.Round(100*time.Millisecond))
+		class := "time"
+		if i == 5 {
+			class = "axis" // ends where the picture ends
+		}
+		fmt.Fprintf(&b, `<text x="%.1f" y="%g" class="%s">%s</text>`, across(at), chartHeight+16, class, at.Round(100*time.Millisecond))
 	}
 	for k, l := range lines {
 		fmt.Fprintf(&b, `<path d="%s" stroke="%s"/>`, path(l.values, height), l.Colour)
