@@ -71,7 +71,8 @@ func (l *Ledger) HasLease(id string) bool {
 	return ok
 }
 
-// Effects is how many batches took effect, session openings not counted.
+// Effects is how many batches of callers took effect: session openings, and entries
+// that only move log time on, are the cluster's own.
 func (l *Ledger) Effects() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,6 +184,11 @@ func (l *Ledger) applyBatch(b *fsm.Batch) fsm.Result {
 	return r
 }
 
+// housekeeping tells whether the cluster made b by itself.
+func housekeeping(b *fsm.Batch) bool {
+	return len(b.Operations) == 1 && b.Operations[0].Kind == fsm.OpExpireLeases
+}
+
 func (l *Ledger) effect(b *fsm.Batch, r fsm.Result) fsm.Result {
 	s := &l.state
 	for i, g := range b.Guards {
@@ -191,7 +197,9 @@ func (l *Ledger) effect(b *fsm.Batch, r fsm.Result) fsm.Result {
 			return r
 		}
 	}
-	s.Applied++
+	if !housekeeping(b) {
+		s.Applied++
+	}
 	for _, o := range b.Operations {
 		switch o.Kind {
 		case fsm.OpPutRecord:
