@@ -140,6 +140,10 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 		fmt.Fprintf(os.Stderr, "seed %d, %6.1f s: %s\n", o.Seed, time.Since(began).Seconds(), what)
 	}
 	done, err := real.Run(ctx, o)
+	if ctx.Err() != nil {
+		// What was not mended and not read back looks like a cluster that lost it.
+		return nil, "", fmt.Errorf("seed %d was given up in the middle: %w", o.Seed, errors.Join(context.Cause(ctx), err))
+	}
 	if err != nil {
 		return nil, "", err
 	}
