@@ -127,6 +127,12 @@ type Handler interface {
 	HandleStatus(ctx context.Context) (Status, error)
 	// HandleChange carries out a change, if this node leads.
 	HandleChange(ctx context.Context, c Change) (ChangeAnswer, error)
+	// HandleDeparture takes note that another voter has seen the leader gone.
+	HandleDeparture(ctx context.Context, d Departure) error
+	// HandleDeparted is called by the transport of this node, and by nobody over
+	// the wire, when a connection to p has ended and p's host refuses another one:
+	// its process has ended. It returns at once.
+	HandleDeparted(p Peer)
 }
 
 // Caller makes the calls that a Handler answers. A call returns when the
@@ -139,10 +145,11 @@ type Caller interface {
 	FetchEntry(ctx context.Context, to Peer, index uint64) (RawEntry, error)
 	Status(ctx context.Context, to Peer) (Status, error)
 	Change(ctx context.Context, to Peer, c Change) (ChangeAnswer, error)
+	Departure(ctx context.Context, to Peer, d Departure) error
 }
 
 // Transport joins a node to the others: Raft's own messages with pre-vote, and
-// the node-to-node calls. transport/peer and clustertest implement it. The node
+// the node-to-node calls. TimeoutNow reaches the node itself, too. transport/peer and clustertest implement it. The node
 // never registers Raft's heartbeat handler with it (see DESIGN.md, L1).
 type Transport interface {
 	raft.Transport

@@ -7,3 +7,6 @@ func Fence(n *Node) {
 		n.fence(o.term)
 	}
 }
+
+// SeeDeparted has the node believe that p's process has ended.
+func SeeDeparted(n *Node, p Peer) { handler{n}.HandleDeparted(p) }

@@ -27,6 +27,7 @@ type Node struct {
 	orders     *queue // for the log, when this node leads
 	forwards   *queue // for the leader, when another does
 	reads      *rounds
+	succession succession
 	probes     sync.Map // raft.ServerID to chan struct{}: slots
 	promised   uint64   // see GiveUpTail; 0: nothing is owed
 	fencedTerm atomic.Uint64

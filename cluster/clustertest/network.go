@@ -11,8 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -78,11 +81,32 @@ func (n *Network) Transport(address string) cluster.Transport {
 }
 
 // Kill makes the endpoint at address refuse everything, as a killed process
-// does; answers it still owed never come.
+// does; answers it still owed never come. Those that its host still reaches see
+// their connections end.
 func (n *Network) Kill(address string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	e := n.endpoints[address]
+	if e == nil || e.isDead() {
+		return
+	}
+	e.die()
+	for _, name := range slices.Sorted(maps.Keys(n.endpoints)) {
+		if other := n.endpoints[name]; !other.isDead() {
+			if takes := n.delay(address, name, true); !n.cut[[2]string{address, name}] {
+				time.AfterFunc(takes, func() { other.seeEnd(e) })
+			}
+		}
+	}
+}
+
+// Vanish ends the endpoint at address as a host without power does: nothing
+// answers there any more, and nobody is told.
+func (n *Network) Vanish(address string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if e := n.endpoints[address]; e != nil {
+		e.silent.Store(true)
 		e.die()
 	}
 }
@@ -189,6 +213,7 @@ type endpoint struct {
 	address string
 	inbox   chan raft.RPC
 	dead    chan struct{}
+	silent  atomic.Bool // dead, and its host does not even refuse
 	once    sync.Once
 
 	mu      sync.Mutex
@@ -208,6 +233,23 @@ func (e *endpoint) isDead() bool {
 	}
 }
 
+// seeEnd tells this node that the process of gone has ended, unless another one
+// listens there by now.
+func (e *endpoint) seeEnd(gone *endpoint) {
+	if _, now, lost := e.network.way(e.address, gone.address, nil, true); lost || now != gone || e.isDead() {
+		return
+	}
+	if h := e.serving(); h != nil {
+		h.HandleDeparted(cluster.Peer{ID: gone.address, Address: gone.address})
+	}
+}
+
+func (e *endpoint) serving() cluster.Handler {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.handler
+}
+
 // exchange sends message and has deliver handle it at the target.
 func (e *endpoint) exchange(ctx context.Context, to string, message any, deliver func(context.Context, *endpoint) error) error {
 	takes, _, lost := e.network.way(e.address, to, message, false)
@@ -221,8 +263,11 @@ func (e *endpoint) exchange(ctx context.Context, to string, message any, deliver
 		return ErrLost
 	}
 	_, target, _ := e.network.way(e.address, to, message, true)
-	if target == nil || target.isDead() {
+	switch {
+	case target == nil || target.isDead() && !target.silent.Load():
 		return ErrRefused
+	case target.isDead():
+		return e.vanish(ctx)
 	}
 	err := deliver(ctx, target)
 	if target.isDead() {
@@ -356,9 +401,7 @@ func (e *endpoint) Serve(h cluster.Handler) {
 func call[T any](ctx context.Context, e *endpoint, to cluster.Peer, message any, do func(context.Context, cluster.Handler) (T, error)) (T, error) {
 	var answer T
 	err := e.exchange(ctx, to.Address, message, func(ctx context.Context, target *endpoint) error {
-		target.mu.Lock()
-		h := target.handler
-		target.mu.Unlock()
+		h := target.serving()
 		if h == nil {
 			return ErrRefused
 		}
@@ -415,4 +458,12 @@ func (e *endpoint) Change(ctx context.Context, to cluster.Peer, c cluster.Change
 	return call(ctx, e, to, nil, func(ctx context.Context, h cluster.Handler) (cluster.ChangeAnswer, error) {
 		return h.HandleChange(ctx, c)
 	})
+}
+
+// Departure implements cluster.Caller.
+func (e *endpoint) Departure(ctx context.Context, to cluster.Peer, d cluster.Departure) error {
+	_, err := call(ctx, e, to, nil, func(ctx context.Context, h cluster.Handler) (struct{}, error) {
+		return struct{}{}, h.HandleDeparture(ctx, d)
+	})
+	return err
 }

@@ -78,7 +78,11 @@ func (r *Replica) Kill(how Death) {
 	if p == nil {
 		return
 	}
-	r.sim.Network.Kill(r.ID)
+	if how == PowerCut {
+		r.sim.Network.Vanish(r.ID)
+	} else {
+		r.sim.Network.Kill(r.ID)
+	}
 	keep := 100
 	rng := r.sim.crash(p.Life)
 	if how == PowerCut {

@@ -316,7 +316,7 @@ func (n *nemesis) unseal(r *testcluster.Replica) {
 // blackout cuts the power of every node at one moment.
 func (n *nemesis) blackout(_ *rand.Rand, hold func()) {
 	for _, r := range n.sim.Replicas {
-		n.sim.Network.Kill(r.ID)
+		n.sim.Network.Vanish(r.ID)
 	}
 	for _, r := range n.sim.Replicas {
 		r.Kill(testcluster.PowerCut)

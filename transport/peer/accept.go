@@ -160,6 +160,8 @@ func dispatch(ctx context.Context, h cluster.Handler, f frame) ([]byte, error) {
 		return handleWith(f.body, func(uint64) (cluster.Status, error) { return h.HandleStatus(ctx) })
 	case methodChange:
 		return handleWith(f.body, func(c cluster.Change) (cluster.ChangeAnswer, error) { return h.HandleChange(ctx, c) })
+	case methodDeparture:
+		return handleWith(f.body, func(d cluster.Departure) (uint64, error) { return 0, h.HandleDeparture(ctx, d) })
 	}
 	return nil, errMethod
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/conclave-secrets/conclave/cluster"
@@ -21,6 +22,7 @@ const (
 	methodFetchEntry = 4
 	methodStatus     = 5
 	methodChange     = 6
+	methodDeparture  = 7
 )
 
 // Statuses of an answer.
@@ -153,8 +155,36 @@ func (c *caller) connect(ctx context.Context) (*link, error) {
 		return nil, errRefused
 	}
 	c.link = l
-	go l.read()
+	go func() {
+		if closedByPeer := l.read(); closedByPeer {
+			c.transport.begin(c.revisit)
+		}
+	}()
 	return l, nil
+}
+
+// revisits are the pauses between attempts to reach a peer again whose connection
+// ended: the sockets of a process that is killed close one after the other, and the
+// one that listens may be the last.
+var revisits = []time.Duration{time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}
+
+// revisit finds out what became of a peer that ended its connection. When its host
+// refuses another one, nobody listens there: the process has ended. Otherwise the
+// calls have their connection again, or the silence speaks for itself.
+func (c *caller) revisit() {
+	for _, d := range revisits {
+		_, err := c.connect(c.transport.ctx)
+		switch {
+		case err == nil || errors.Is(err, errRefused):
+			return
+		case errors.Is(err, syscall.ECONNREFUSED):
+			if h := c.transport.serving(); h != nil {
+				h.HandleDeparted(c.peer)
+			}
+			return
+		}
+		pause(c.transport.ctx, d)
+	}
 }
 
 // retire ends the connection now, drain when its last call has ended.
@@ -217,14 +247,15 @@ func (l *link) drain() {
 	}
 }
 
-// read hands answers to those who wait. It ends with the connection.
-func (l *link) read() {
+// read hands answers to those who wait. It ends with the connection, and tells
+// whether it was the peer who ended it, or what lies between.
+func (l *link) read() (closedByPeer bool) {
 	defer l.end()
 	r := bufio.NewReaderSize(l.w.conn, 64<<10)
 	for {
 		f, err := readFrame(r)
 		if err != nil {
-			return // a broken or closed connection: done tells it
+			return !l.ended() // done tells those who wait
 		}
 		l.mu.Lock()
 		w := l.waiting[f.request]
@@ -333,4 +364,10 @@ func (t *Transport) Status(ctx context.Context, to cluster.Peer) (cluster.Status
 // Change implements cluster.Caller.
 func (t *Transport) Change(ctx context.Context, to cluster.Peer, c cluster.Change) (cluster.ChangeAnswer, error) {
 	return ask[cluster.Change, cluster.ChangeAnswer](ctx, t, to, methodChange, c)
+}
+
+// Departure implements cluster.Caller.
+func (t *Transport) Departure(ctx context.Context, to cluster.Peer, d cluster.Departure) error {
+	_, err := ask[cluster.Departure, uint64](ctx, t, to, methodDeparture, d)
+	return err
 }

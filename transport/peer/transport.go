@@ -135,6 +135,15 @@ func (t *Transport) Close() error {
 	return err
 }
 
+// begin runs f on a goroutine that Close waits for, or not at all after Close.
+func (t *Transport) begin(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() == nil {
+		t.group.Go(f)
+	}
+}
+
 // Reconnect has connections made anew, after this node's certificate or the
 // authority changed. Calls under way finish on the old ones; a message of Raft
 // under way may fail and is sent again by Raft.
@@ -219,6 +228,9 @@ func (s *streams) Addr() net.Addr { return address(s.transport.cfg.Address) }
 
 // Dial implements raft.StreamLayer for an address made by addressed.
 func (s *streams) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if target == itself {
+		return s.loop()
+	}
 	id, at, ok := strings.Cut(string(target), "@")
 	if !ok {
 		return nil, fmt.Errorf("connecting to %q: no node id in it", target)
@@ -230,6 +242,26 @@ func (s *streams) Dial(target raft.ServerAddress, timeout time.Duration) (net.Co
 		ctx = bounded
 	}
 	return s.transport.dial(ctx, cluster.Peer{ID: id, Address: at}, protocolRaft)
+}
+
+// itself is the address of this node in the library's pool, for TimeoutNow alone:
+// a vote that a node asks of itself must never pass for another's.
+const itself raft.ServerAddress = "itself"
+
+// loop is a connection of this node with itself: no wire, no TLS.
+func (s *streams) loop() (net.Conn, error) {
+	near, far := net.Pipe()
+	t := s.transport
+	if !t.hold(far) {
+		return nil, errors.Join(net.ErrClosed, near.Close())
+	}
+	select {
+	case s.accepted <- &releasing{Conn: far, release: func() { t.release(far) }}:
+		return near, nil
+	case <-t.ctx.Done():
+		t.release(far)
+		return nil, errors.Join(net.ErrClosed, near.Close())
+	}
 }
 
 type address string
@@ -278,7 +310,10 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, req
 	return t.raft.InstallSnapshot(id, addressed(id, to), req, resp, data)
 }
 
-// TimeoutNow implements raft.Transport.
+// TimeoutNow implements raft.Transport. To this node itself it goes without a wire.
 func (t *Transport) TimeoutNow(id raft.ServerID, to raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if to == t.LocalAddr() {
+		return t.raft.TimeoutNow(id, itself, req, resp)
+	}
 	return t.raft.TimeoutNow(id, addressed(id, to), req, resp)
 }

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/fsm"
@@ -20,8 +23,9 @@ import (
 // echo answers calls with what they carried. It answers no ReadIndex while silent
 // is open.
 type echo struct {
-	calls  atomic.Int64
-	silent chan struct{}
+	departed chan cluster.Peer
+	calls    atomic.Int64
+	silent   chan struct{}
 }
 
 func (e *echo) HandlePropose(_ context.Context, b []cluster.RawBatch) ([]cluster.Reply, error) {
@@ -50,6 +54,10 @@ func (e *echo) HandleFetchEntry(_ context.Context, i uint64) (cluster.RawEntry, 
 	}
 	return cluster.RawEntry{Index: i, Term: 2, Type: 0, Data: bytes.Repeat([]byte{1}, int(i))}, nil
 }
+
+func (e *echo) HandleDeparture(context.Context, cluster.Departure) error { return nil }
+
+func (e *echo) HandleDeparted(p cluster.Peer) { e.departed <- p }
 
 func (e *echo) HandleChange(context.Context, cluster.Change) (cluster.ChangeAnswer, error) {
 	return cluster.ChangeAnswer{}, cluster.ErrNotLeader
@@ -236,5 +244,81 @@ func BenchmarkProposeGroup(b *testing.B) {
 		if _, err := x.Propose(context.Background(), to, group); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// A peer whose process has ended is noticed without a call; one that only ended its
+// connections and listens on is not taken for gone.
+func TestEndedPeersAreNoticed(t *testing.T) {
+	ca := newAuthority(t)
+	var admitted atomic.Bool
+	admitted.Store(true)
+	var dials atomic.Int64
+	tried := make(chan struct{}, 100)
+	h := &echo{departed: make(chan cluster.Peer, 1)}
+	a := open(t, peer.Config{TLS: ca.config(t, "a"), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		tried <- struct{}{}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}})
+	a.Serve(h)
+	b := open(t, peer.Config{TLS: ca.config(t, "b"), Allowed: func(string) bool { return admitted.Load() }})
+	b.Serve(&echo{})
+	to := cluster.Peer{ID: "b", Address: string(b.LocalAddr())}
+	ctx := within(t, 20*time.Second)
+	ask := func() {
+		t.Helper()
+		if _, err := a.ReadIndex(ctx, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	admitted.Store(false)
+	b.CloseRemoved()
+	for range 1 + peer.Revisits {
+		select {
+		case <-tried:
+		case <-ctx.Done():
+			t.Fatal("it was not looked for")
+		}
+	}
+	select {
+	case p := <-h.departed:
+		t.Fatalf("%v was taken for gone, and listens", p)
+	default:
+	}
+	admitted.Store(true)
+	ask()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case p := <-h.departed:
+		if p != to {
+			t.Errorf("gone is %v, want %v", p, to)
+		}
+	case <-ctx.Done():
+		t.Error("its end was not noticed")
+	}
+}
+
+// A node reaches itself with TimeoutNow, and with nothing else.
+func TestTimeoutNowReachesTheNodeItself(t *testing.T) {
+	ca := newAuthority(t)
+	a := open(t, peer.Config{TLS: ca.config(t, "a")})
+	go func() {
+		rpc := <-a.Consumer()
+		if _, ok := rpc.Command.(*raft.TimeoutNowRequest); !ok {
+			t.Errorf("it got a %T", rpc.Command)
+		}
+		rpc.Respond(&raft.TimeoutNowResponse{}, nil)
+	}()
+	if err := a.TimeoutNow("a", a.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{}); err != nil {
+		t.Error(err)
+	}
+	// At its own address, and under another's name: that one is not there.
+	err := a.RequestVote("b", a.LocalAddr(), &raft.RequestVoteRequest{}, &raft.RequestVoteResponse{})
+	if err == nil {
+		t.Error("a node voted for itself in another's name")
 	}
 }
