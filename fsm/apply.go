@@ -151,6 +151,8 @@ func (t *tx) holds(g *Guard) (bool, error) {
 		return t.lease(g.Key) == nil, nil
 	case GuardBefore:
 		return uint64(t.now) < g.Number, nil
+	case GuardTally:
+		return t.count(tallyKey(g.Key)) < g.Number, nil
 	}
 	return false, fmt.Errorf("guard kind %d is not one this version knows", g.Kind)
 }

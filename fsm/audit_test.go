@@ -14,6 +14,7 @@ func audit(t testing.TB, s *state.Store) {
 	want := map[string]bool{} // index rows
 	queued := map[string]bool{}
 	versions := map[string]bool{}
+	counts := map[string]uint64{}
 	for k, v := range all {
 		if err := checkRow([]byte(k), []byte(v)); err != nil {
 			t.Errorf("row %q: %v", k, err)
@@ -32,7 +33,7 @@ func audit(t testing.TB, s *state.Store) {
 				versions[string(versionKey(id, n))] = true
 			}
 		case tableLease:
-			auditLease(t, all, id, []byte(v), want)
+			auditLease(t, all, id, []byte(v), want, counts)
 		case tableQueue:
 			p, _ := decodePending([]byte(v))
 			if p.kind == pendingEnd {
@@ -42,7 +43,12 @@ func audit(t testing.TB, s *state.Store) {
 	}
 	for k, v := range all {
 		switch k[0] {
-		case tableByExpiry, tableByOwner, tableByGroup, tableRecordByLease:
+		case tableTally, tableUndone:
+			if n, _ := decodeCount([]byte(v)); n != counts[k] {
+				t.Errorf("count %q is %d; there are %d", k, n, counts[k])
+			}
+			delete(counts, k)
+		case tableByExpiry, tableByOwner, tableByGroup, tableByEffect, tableRecordByLease:
 			if !want[k] {
 				t.Errorf("index row %q points to nothing", k)
 			}
@@ -58,6 +64,9 @@ func audit(t testing.TB, s *state.Store) {
 			}
 		}
 	}
+	for k, n := range counts {
+		t.Errorf("%d are not counted in %q", n, k)
+	}
 	for k := range want {
 		t.Errorf("index row %q is missing", k)
 	}
@@ -66,13 +75,20 @@ func audit(t testing.TB, s *state.Store) {
 	}
 }
 
-func auditLease(t testing.TB, all map[string]string, id, v []byte, want map[string]bool) {
+func auditLease(t testing.TB, all map[string]string, id, v []byte, want map[string]bool, counts map[string]uint64) {
 	t.Helper()
 	l, _ := decodeLease(v) // checkRow decoded it
+	if l.State == LeaseRevoking {
+		want[string(effectKey(l.Effect, id))] = true
+		counts[string(undoneKey(l.Effect))]++
+	}
 	if l.State != LeaseActive && l.State != LeasePending {
 		return
 	}
 	want[string(expiryKey(l.Expires, id))] = true
+	if l.Tally != nil {
+		counts[string(tallyKey(l.Tally))]++
+	}
 	for _, g := range l.Groups {
 		want[string(groupKey(g, id))] = true
 	}

@@ -77,6 +77,9 @@ const (
 	// GuardBefore holds while log time has not reached Number. Key says for whom,
 	// and does not count.
 	GuardBefore GuardKind = 7
+	// GuardTally holds while fewer than Number leases of the tally Key are alive, so
+	// that a batch with this guard and one grant never makes them more.
+	GuardTally GuardKind = 8
 )
 
 // A Guard is one condition of a batch. Which fields count depends on Kind.
@@ -114,13 +117,15 @@ const (
 	OpSetLimits OperationKind = 15
 
 	// OpGrantLease creates the lease Key with TTL and MaxTTL, owned by the
-	// lease Lease (may be empty), in Groups, carrying Value. State is
-	// LeaseActive, or LeasePending for a lease with an outside effect.
+	// lease Lease (may be empty), in Groups, carrying Value, and counted for Tally
+	// (may be empty) while it is alive. State is LeaseActive, or LeasePending for a
+	// lease with an Effect.
 	OpGrantLease OperationKind = 20
 	// OpRenewLease sets the expiry of Key to TTL from now, within its maximum,
 	// and adds one to its generation.
 	OpRenewLease OperationKind = 21
-	// OpConfirmLease turns the pending lease Key active. A Value replaces the payload.
+	// OpConfirmLease turns the pending lease Key active. A Value replaces the payload;
+	// a TTL above 0 sets the expiry to TTL from now, within its maximum.
 	OpConfirmLease OperationKind = 22
 	// OpRevokeLease ends Key: at once, or, with an outside effect, by turning
 	// it to revoking until OpEndLease.
@@ -167,9 +172,10 @@ type Operation struct {
 	MaxTTL  time.Duration
 	Groups  []Key
 	State   LeaseState
-	// External marks a lease with an outside effect, which must be undone
-	// before the lease may go.
-	External bool
+	// Effect names the outside system on which a lease has an effect, which must be
+	// undone before the lease may go. Nil: it has none.
+	Effect Key
+	Tally  Key
 }
 
 // LeaseState tells where a lease stands in its life.
@@ -308,7 +314,7 @@ func (b *Batch) EstimatedSize() int {
 	}
 	for i := range b.Operations {
 		o := &b.Operations[i]
-		size += 32 + len(o.Key) + len(o.Value) + len(o.Lease) + 9*len(o.Numbers)
+		size += 32 + len(o.Key) + len(o.Value) + len(o.Lease) + len(o.Effect) + len(o.Tally) + 9*len(o.Numbers)
 		for _, g := range o.Groups {
 			size += 4 + len(g)
 		}
@@ -361,14 +367,15 @@ func (o *Operation) pack(w *packer) {
 		w.bytes(g)
 	}
 	w.uint(uint64(o.State))
-	w.bool(o.External)
+	w.bytes(o.Effect)
+	w.bytes(o.Tally)
 }
 
 // How many fields the structures of format 1 have.
 const (
 	batchFields     = 5
 	guardFields     = 5
-	operationFields = 11
+	operationFields = 12
 	entryFields     = 2
 )
 
@@ -447,7 +454,7 @@ func (o *Operation) unpack(r *unpacker, limits arrayLimits) {
 	for i := range o.Groups {
 		o.Groups[i] = r.bytes()
 	}
-	o.State, o.External = LeaseState(r.uint(math.MaxUint8)), r.bool()
+	o.State, o.Effect, o.Tally = LeaseState(r.uint(math.MaxUint8)), r.bytes(), r.bytes()
 }
 
 // EncodeEntry returns e in its durable form. The bytes are the caller's.

@@ -15,7 +15,7 @@ func TestBatchRoundTrip(t *testing.T) {
 		Guards: []Guard{{Kind: GuardHead, Key: []byte("k"), Number: 3}},
 		Operations: []Operation{
 			{Kind: OpAppendVersion, Key: []byte("k"), Value: []byte{0, 255}, Number: 4, TTL: time.Minute},
-			{Kind: OpGrantLease, Key: []byte("l"), Groups: []Key{[]byte("g")}, External: true, State: LeasePending},
+			{Kind: OpGrantLease, Key: []byte("l"), Groups: []Key{[]byte("g")}, Effect: []byte("e"), Tally: []byte("t"), State: LeasePending},
 		},
 	}
 	p := EncodeBatch(want)

@@ -62,13 +62,13 @@ func strangeBatch(dice *rand.Rand) *Batch {
 	pick := func() Key { return keys[dice.IntN(len(keys))] }
 	b := &Batch{}
 	for dice.IntN(3) == 0 {
-		b.Guards = append(b.Guards, Guard{Kind: GuardKind(dice.IntN(8)), Key: pick(), Revision: numbers[dice.IntN(len(numbers))],
+		b.Guards = append(b.Guards, Guard{Kind: GuardKind(dice.IntN(9)), Key: pick(), Revision: numbers[dice.IntN(len(numbers))],
 			Number: numbers[dice.IntN(len(numbers))], State: LeaseState(dice.IntN(256))})
 	}
 	kinds := []OperationKind{1, 2, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 26, 27, 30, 31, 32}
 	for range dice.IntN(4) {
 		op := Operation{Kind: kinds[dice.IntN(len(kinds))], Key: pick(), Value: pick(), Lease: pick(), Number: numbers[dice.IntN(len(numbers))],
-			TTL: spans[dice.IntN(len(spans))], MaxTTL: spans[dice.IntN(len(spans))], State: LeaseState(dice.IntN(5)), External: dice.IntN(2) == 0}
+			TTL: spans[dice.IntN(len(spans))], MaxTTL: spans[dice.IntN(len(spans))], State: LeaseState(dice.IntN(5)), Effect: pick(), Tally: pick()}
 		for dice.IntN(2) == 0 {
 			op.Numbers = append(op.Numbers, numbers[dice.IntN(len(numbers))])
 			op.Groups = append(op.Groups, pick())

@@ -18,6 +18,9 @@ import (
 //	x  expiry ID                        leases by expiry
 //	o  len(OWNER) OWNER ID              leases by owner
 //	g  len(GROUP) GROUP ID              leases by group
+//	e  len(EFFECT) EFFECT ID            leases whose outside effect must be undone
+//	n  TALLY                            how many leases of a tally are alive
+//	N  EFFECT                           how many leases lie under it in e
 //	q  serial                           ends that later entries must go on with
 //	s  SESSION                          session
 //	S  SESSION index                    answers that an entry gave to a session
@@ -35,6 +38,9 @@ const (
 	tableByExpiry      = 'x'
 	tableByOwner       = 'o'
 	tableByGroup       = 'g'
+	tableByEffect      = 'e'
+	tableTally         = 'n'
+	tableUndone        = 'N'
 	tableQueue         = 'q'
 	tableSession       = 's'
 	tableAnswers       = 'S'
@@ -70,6 +76,9 @@ func leaseKey(id Key) []byte                  { return key(tableLease, id) }
 func expiryKey(at LogTime, id Key) []byte     { return key(tableByExpiry, number(uint64(at)), id) }
 func ownerKey(owner, id Key) []byte           { return key(tableByOwner, counted(owner), id) }
 func groupKey(group, id Key) []byte           { return key(tableByGroup, counted(group), id) }
+func effectKey(effect, id Key) []byte         { return key(tableByEffect, counted(effect), id) }
+func tallyKey(tally Key) []byte               { return key(tableTally, tally) }
+func undoneKey(effect Key) []byte             { return key(tableUndone, effect) }
 func queueKey(serial uint64) []byte           { return key(tableQueue, number(serial)) }
 func sessionKey(s SessionID) []byte           { return key(tableSession, s[:]) }
 func answersKey(s SessionID, i uint64) []byte { return key(tableAnswers, s[:], number(i)) }

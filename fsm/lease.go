@@ -29,8 +29,8 @@ func (t *tx) grantLease(op *Operation) RefusedReason {
 	if reason := t.checkGrant(op); reason != RefusedNone {
 		return reason
 	}
-	l := &Lease{Generation: 1, State: op.State, External: op.External, Revision: t.index, Granted: t.index,
-		TTL: op.TTL, Issued: t.now, Owner: op.Lease, Groups: op.Groups, Value: op.Value}
+	l := &Lease{Generation: 1, State: op.State, Revision: t.index, Granted: t.index,
+		TTL: op.TTL, Issued: t.now, Owner: op.Lease, Effect: op.Effect, Tally: op.Tally, Groups: op.Groups, Value: op.Value}
 	if op.MaxTTL > 0 {
 		l.MaxExpires = t.now.Add(op.MaxTTL)
 	}
@@ -48,20 +48,43 @@ func (t *tx) grantLease(op *Operation) RefusedReason {
 	for _, g := range op.Groups {
 		t.enlist(groupKey(g, op.Key))
 	}
+	if op.Tally != nil {
+		t.tally(tallyKey(op.Tally), 1)
+	}
 	l.extend(op.TTL, t.now)
 	t.enlist(expiryKey(l.Expires, op.Key))
 	t.putLease(op.Key, l)
 	return RefusedNone
 }
 
+// count reads a row of a table of counts; a row that is not there counts none.
+func (t *tx) count(at []byte) uint64 {
+	n, err := t.rows.count(at)
+	t.note(err)
+	return n
+}
+
+// tally adds to a row of a table of counts. One that has come to none goes.
+func (t *tx) tally(at []byte, by int64) {
+	n := int64(t.count(at)) + by
+	if n < 0 {
+		t.note(fmt.Errorf("count %q falls below none", at))
+	}
+	if n <= 0 {
+		t.del(at)
+		return
+	}
+	t.set(at, encodeCount(uint64(n)))
+}
+
 func (t *tx) checkGrant(op *Operation) RefusedReason {
 	sane := op.TTL > 0 && op.TTL <= MaxTTL && op.MaxTTL >= 0 && op.MaxTTL <= MaxTTL && len(op.Groups) <= MaxGroups
-	legal := op.State == LeaseActive || (op.State == LeasePending && op.External)
+	legal := op.State == LeaseActive || (op.State == LeasePending && op.Effect != nil)
 	for _, g := range op.Groups {
 		sane = sane && checkKey(g) == nil
 	}
-	if op.Lease != nil {
-		sane = sane && checkKey(op.Lease) == nil
+	for _, k := range []Key{op.Lease, op.Effect, op.Tally} {
+		sane = sane && (k == nil || checkKey(k) == nil)
 	}
 	if !sane || !legal {
 		return RefusedMalformed
@@ -114,6 +137,14 @@ func (t *tx) confirmLease(op *Operation) RefusedReason {
 		return RefusedLeaseUnknown
 	case l.State != LeasePending:
 		return RefusedLeaseState
+	case op.TTL < 0 || op.TTL > MaxTTL:
+		return RefusedMalformed
+	}
+	if op.TTL > 0 {
+		t.delist(expiryKey(l.Expires, op.Key))
+		l.TTL = op.TTL
+		l.extend(l.TTL, t.now)
+		t.enlist(expiryKey(l.Expires, op.Key))
 	}
 	l.State = LeaseActive
 	l.Generation++
@@ -141,7 +172,7 @@ func (t *tx) releaseLease(id Key) RefusedReason {
 	switch {
 	case l == nil:
 		return RefusedLeaseUnknown
-	case l.External:
+	case l.Effect != nil:
 		return RefusedLeaseState
 	}
 	t.beginEndAs(id, l, LeaseReleasing)
@@ -151,7 +182,7 @@ func (t *tx) releaseLease(id Key) RefusedReason {
 // beginEnd takes a lease out of use and puts its end on the queue.
 func (t *tx) beginEnd(id Key, l *Lease) {
 	as := LeaseEnding
-	if l.External {
+	if l.Effect != nil {
 		as = LeaseRevoking
 	}
 	t.beginEndAs(id, l, as)
@@ -167,6 +198,13 @@ func (t *tx) beginEndAs(id Key, l *Lease, as LeaseState) {
 	}
 	for _, g := range l.Groups {
 		t.delist(groupKey(g, id))
+	}
+	if l.Tally != nil {
+		t.tally(tallyKey(l.Tally), -1)
+	}
+	if as == LeaseRevoking {
+		t.enlist(effectKey(l.Effect, id))
+		t.tally(undoneKey(l.Effect), 1)
 	}
 	l.State = as
 	l.Generation++
@@ -184,6 +222,8 @@ func (t *tx) endLease(id Key) RefusedReason {
 	case l.State != LeaseRevoking:
 		return RefusedLeaseState
 	}
+	t.delist(effectKey(l.Effect, id))
+	t.tally(undoneKey(l.Effect), -1)
 	l.State = LeaseEnding
 	l.Generation++
 	t.putLease(id, l)

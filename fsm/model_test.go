@@ -118,8 +118,35 @@ func (m *model) holds(g Guard) bool {
 		return !ok
 	case GuardBefore:
 		return m.now < LogTime(g.Number)
+	case GuardTally:
+		return m.tallies()[string(g.Key)] < g.Number
 	}
 	panic("unknown guard")
+}
+
+// tallies counts the leases that nobody has ended.
+func (m *model) tallies() map[string]uint64 {
+	n := map[string]uint64{}
+	for _, l := range m.state.leases {
+		if l.Tally != nil && (l.State == LeaseActive || l.State == LeasePending) {
+			n[string(l.Tally)]++
+		}
+	}
+	return n
+}
+
+// waiting are the leases to be undone, by outside system, sorted.
+func (m *model) waiting() map[string][]string {
+	w := map[string][]string{}
+	for k, l := range m.state.leases {
+		if l.State == LeaseRevoking {
+			w[string(l.Effect)] = append(w[string(l.Effect)], k)
+		}
+	}
+	for _, ids := range w {
+		slices.Sort(ids)
+	}
+	return w
 }
 
 func (m *model) do(op Operation) RefusedReason {
@@ -178,6 +205,10 @@ func (m *model) do(op Operation) RefusedReason {
 		if l.State != LeasePending {
 			return RefusedLeaseState
 		}
+		if op.TTL > 0 {
+			l.TTL = op.TTL
+			m.extend(&l)
+		}
 		l.State = LeaseActive
 		if op.Value != nil {
 			l.Value = op.Value
@@ -201,7 +232,7 @@ func (m *model) do(op Operation) RefusedReason {
 		if !m.live(op.Key) {
 			return RefusedLeaseUnknown
 		}
-		if l.External {
+		if l.Effect != nil {
 			return RefusedLeaseState
 		}
 		l.State = LeaseReleasing
@@ -270,14 +301,14 @@ func (m *model) change(op Operation, h modelSecret) RefusedReason {
 
 func (m *model) grant(op Operation, exists bool) RefusedReason {
 	switch {
-	case op.State == LeasePending && !op.External:
+	case op.State == LeasePending && op.Effect == nil:
 		return RefusedMalformed
 	case exists:
 		return RefusedLeaseExists
 	case op.Lease != nil && !m.live(op.Lease):
 		return RefusedLeaseUnknown
 	}
-	l := Lease{State: op.State, External: op.External, Granted: m.index, TTL: op.TTL, Issued: m.now, Owner: op.Lease,
+	l := Lease{State: op.State, Effect: op.Effect, Tally: op.Tally, Granted: m.index, TTL: op.TTL, Issued: m.now, Owner: op.Lease,
 		Groups: op.Groups, Value: op.Value}
 	if op.MaxTTL > 0 {
 		l.MaxExpires = m.now.Add(op.MaxTTL)
@@ -310,7 +341,7 @@ func (m *model) end(k string) {
 		return
 	}
 	l.State = LeaseEnding
-	if l.External {
+	if l.Effect != nil {
 		l.State = LeaseRevoking
 	}
 	m.save(k, l)
@@ -445,11 +476,13 @@ type contents struct {
 	Leases   map[string]Lease
 	Usable   map[string]bool
 	Spaces   map[string]Revision
+	Tallies  map[string]uint64
+	Waiting  map[string][]string
 }
 
 func newContents() contents {
 	return contents{map[string]Record{}, map[string]Head{}, map[string]map[uint64]Version{}, map[string]Lease{},
-		map[string]bool{}, map[string]Revision{}}
+		map[string]bool{}, map[string]Revision{}, map[string]uint64{}, map[string][]string{}}
 }
 
 func (m *model) seen() contents {
@@ -465,6 +498,7 @@ func (m *model) seen() contents {
 	for k, l := range m.state.leases {
 		c.Leases[k], c.Usable[k] = l, m.live(Key(k))
 	}
+	c.Tallies, c.Waiting = m.tallies(), m.waiting()
 	for _, s := range "kpn" {
 		c.Spaces[string(s)] = m.state.spaces[byte(s)]
 	}
@@ -509,6 +543,18 @@ func seen(t *testing.T, machine *Machine) contents {
 		}
 		return err
 	})
+	walk(t, v, Tallies, func(k Key) (err error) {
+		c.Tallies[string(k)], err = v.Tally(k)
+		return err
+	})
+	walk(t, v, Effects, func(k Key) error {
+		ids := waiting(t, v, k)
+		if n, err := v.Undone(k); err != nil || n != uint64(len(ids)) {
+			t.Errorf("%d wait for %q, and %d are counted, %v", len(ids), k, n, err)
+		}
+		c.Waiting[string(k)] = ids
+		return nil
+	})
 	for _, s := range "kpn" {
 		if c.Spaces[string(s)], err = v.SpaceRevision(Space(s)); err != nil {
 			t.Fatal(err)
@@ -518,6 +564,21 @@ func seen(t *testing.T, machine *Machine) contents {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func waiting(t *testing.T, v *View, effect Key) (ids []string) {
+	t.Helper()
+	keys, err := v.Waiting(effect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for keys.Next() {
+		ids = append(ids, string(keys.Key()))
+	}
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 func walk(t *testing.T, v *View, table Table, do func(Key) error) {

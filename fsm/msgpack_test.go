@@ -43,7 +43,7 @@ type (
 		TTL, MaxTTL       time.Duration
 		Groups            [][]byte
 		State             LeaseState
-		External          bool
+		Effect, Tally     []byte
 	}
 	packedEntry struct {
 		//lint:ignore U1000 go-msgpack reads its tag
@@ -70,7 +70,7 @@ func packedOf(b *Batch) *packedBatch {
 	}
 	for _, o := range b.Operations {
 		p.Operations = append(p.Operations, packedOperation{Kind: o.Kind, Key: o.Key, Value: o.Value, Lease: o.Lease, Number: o.Number,
-			Numbers: o.Numbers, TTL: o.TTL, MaxTTL: o.MaxTTL, Groups: o.Groups, State: o.State, External: o.External})
+			Numbers: o.Numbers, TTL: o.TTL, MaxTTL: o.MaxTTL, Groups: o.Groups, State: o.State, Effect: o.Effect, Tally: o.Tally})
 	}
 	return p
 }

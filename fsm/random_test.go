@@ -158,7 +158,7 @@ func must[T any](h *historian) func(T, error) T {
 
 // guard is one that holds three times in four, if nothing comes in between.
 func (h *historian) guard(v *View) Guard {
-	g := Guard{Kind: GuardKind(1 + h.dice.IntN(7))}
+	g := Guard{Kind: GuardKind(1 + h.dice.IntN(8))}
 	switch g.Kind {
 	case GuardRecord:
 		g.Key = h.recordKey()
@@ -190,6 +190,8 @@ func (h *historian) guard(v *View) Guard {
 		g.Key = h.lease()
 	case GuardBefore:
 		g.Key, g.Number = h.lease(), uint64(h.now)+h.dice.Uint64N(4)
+	case GuardTally:
+		g.Key, g.Number = h.pick("t1", "t2"), 1+h.dice.Uint64N(4)
 	}
 	if h.dice.IntN(4) == 0 {
 		g.Number += h.dice.Uint64N(2)
@@ -217,7 +219,10 @@ func (h *historian) operation(v *View) Operation {
 			op.Lease = h.lease()
 		}
 		if h.dice.IntN(3) == 0 {
-			op.External, op.State = true, LeaseState(1+h.dice.IntN(2))
+			op.Effect, op.State = h.pick("d1", "d2"), LeaseState(1+h.dice.IntN(2))
+		}
+		if h.dice.IntN(2) == 0 {
+			op.Tally = h.pick("t1", "t2")
 		}
 		if h.dice.IntN(3) == 0 {
 			op.MaxTTL = h.ttl()
@@ -228,7 +233,7 @@ func (h *historian) operation(v *View) Operation {
 	case 20, 21:
 		op.Kind, op.Key, op.TTL = OpRenewLease, h.lease(), h.ttl()*time.Duration(h.dice.IntN(2))
 	case 22:
-		op.Kind, op.Key = OpConfirmLease, h.lease()
+		op.Kind, op.Key, op.TTL = OpConfirmLease, h.lease(), h.ttl()*time.Duration(h.dice.IntN(2))
 	case 23, 24:
 		op.Kind, op.Key = OpRevokeLease, h.lease()
 	case 25:

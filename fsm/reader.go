@@ -85,6 +85,15 @@ func (r reader) liveLease(id Key) (*Lease, error) {
 	return first, nil
 }
 
+// count is what a row of a table of counts says; without a row it is none.
+func (r reader) count(at []byte) (uint64, error) {
+	p, ok, err := r.from.Get(at)
+	if err != nil || !ok {
+		return 0, err
+	}
+	return decodeCount(p)
+}
+
 func (r reader) spaceRevision(s Space) (Revision, error) {
 	p, ok, err := r.from.Get(spaceKey(s))
 	if err != nil || !ok {

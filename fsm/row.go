@@ -52,13 +52,12 @@ func (v *Version) Deleted(now LogTime) bool { return v.DeletedAt != 0 && v.Delet
 
 // A Lease is one row of the lease table.
 //
-//	format | generation | state | external (0 or 1) | revision | granted | ttl
-//	       | issued | expires | max expires | depth | len(owner) owner
-//	       | number of groups | len(group) group … | value
+//	format | generation | state | revision | granted | ttl | issued | expires
+//	       | max expires | depth | len(owner) owner | len(effect) effect
+//	       | len(tally) tally | number of groups | len(group) group … | value
 type Lease struct {
 	Generation uint64
 	State      LeaseState
-	External   bool // has an outside effect that must be undone
 	Revision   Revision
 	Granted    Revision
 	TTL        time.Duration // what it was granted or last renewed with
@@ -67,6 +66,8 @@ type Lease struct {
 	MaxExpires LogTime
 	Depth      uint64 // how many owners stood above it when it was granted
 	Owner      Key
+	Effect     Key // the outside system on which it has an effect that must be undone; nil: none
+	Tally      Key // which it counts for while it is alive; nil: none
 	Groups     []Key
 	Value      []byte
 }
@@ -204,10 +205,12 @@ func decodeVersion(p []byte) (*Version, error) {
 }
 
 func encodeLease(l *Lease) []byte {
-	w := newRow(len(l.Value) + len(l.Owner) + 80)
-	w.uint(l.Generation, uint64(l.State), bit(l.External), l.Revision, l.Granted, uint64(l.TTL),
+	w := newRow(len(l.Value) + len(l.Owner) + len(l.Effect) + len(l.Tally) + 80)
+	w.uint(l.Generation, uint64(l.State), l.Revision, l.Granted, uint64(l.TTL),
 		uint64(l.Issued), uint64(l.Expires), uint64(l.MaxExpires), l.Depth)
 	w.bytes(l.Owner)
+	w.bytes(l.Effect)
+	w.bytes(l.Tally)
 	w.uint(uint64(len(l.Groups)))
 	for _, g := range l.Groups {
 		w.bytes(g)
@@ -218,9 +221,9 @@ func encodeLease(l *Lease) []byte {
 
 func decodeLease(p []byte) (*Lease, error) {
 	r := openRow(p)
-	row := &Lease{Generation: r.uint(), State: LeaseState(r.uint()), External: r.uint() == 1,
+	row := &Lease{Generation: r.uint(), State: LeaseState(r.uint()),
 		Revision: r.uint(), Granted: r.uint(), TTL: time.Duration(r.uint()), Issued: LogTime(r.uint()),
-		Expires: LogTime(r.uint()), MaxExpires: LogTime(r.uint()), Depth: r.uint(), Owner: r.bytes()}
+		Expires: LogTime(r.uint()), MaxExpires: LogTime(r.uint()), Depth: r.uint(), Owner: r.bytes(), Effect: r.bytes(), Tally: r.bytes()}
 	n := r.uint()
 	if n > MaxGroups {
 		return nil, fmt.Errorf("lease %w", errRow)
@@ -230,6 +233,21 @@ func decodeLease(p []byte) (*Lease, error) {
 	}
 	row.Value = r.rest()
 	return row, r.end("lease")
+}
+
+// A count of leases.
+//
+//	format | count
+func encodeCount(n uint64) []byte {
+	w := newRow(10)
+	w.uint(n)
+	return w.p
+}
+
+func decodeCount(p []byte) (uint64, error) {
+	r := openRow(p)
+	n := r.uint()
+	return n, r.end("count")
 }
 
 func encodeSession(s *sessionRow) []byte {

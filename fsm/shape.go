@@ -43,15 +43,18 @@ func checkRow(k, v []byte) error {
 		r := openRow(v)
 		r.uint()
 		return r.end("space revision")
+	case tableTally, tableUndone:
+		_, err := decodeCount(v)
+		return err
 	}
 	return openRow(v).end("index") // the indexes have only keys
 }
 
 func checkRowKey(table byte, rest []byte) error {
 	switch table {
-	case tableRecord, tableHead, tableLease:
+	case tableRecord, tableHead, tableLease, tableTally, tableUndone:
 		return checkKey(rest)
-	case tableRecordByLease, tableByOwner, tableByGroup:
+	case tableRecordByLease, tableByOwner, tableByGroup, tableByEffect:
 		return checkCounted(rest, 1, MaxKeySize)
 	case tableVersion:
 		return checkCounted(rest, 8, 8)

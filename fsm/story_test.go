@@ -103,7 +103,7 @@ func (s *story) batch(args []datadriven.CmdArg, text string) *Batch {
 }
 
 var storyGuards = map[string]GuardKind{"record": GuardRecord, "range": GuardRange, "space": GuardSpaceUnchanged,
-	"head": GuardHead, "lease": GuardLease, "no-lease": GuardLeaseAbsent, "before": GuardBefore, "99": 99}
+	"head": GuardHead, "lease": GuardLease, "no-lease": GuardLeaseAbsent, "before": GuardBefore, "tally": GuardTally, "99": 99}
 
 var storyOperations = map[string]OperationKind{"put": OpPutRecord, "delete": OpDeleteRecord, "append": OpAppendVersion,
 	"delete-versions": OpDeleteVersions, "undelete": OpUndeleteVersions, "destroy": OpDestroyVersions, "purge": OpPurgeSecret,
@@ -129,7 +129,7 @@ func (s *story) line(b *Batch, line string) {
 		name, value, ok := strings.Cut(w, "=")
 		switch {
 		case !ok && w == "external":
-			op.External = true
+			op.Effect = []byte("db")
 		case !ok:
 			op.Key = []byte(w)
 		default:
@@ -170,6 +170,10 @@ func (s *story) field(op *Operation, name, value string, revision *uint64, times
 		op.MaxTTL = duration(s.t, value)
 	case "group":
 		op.Groups = append(op.Groups, []byte(value))
+	case "effect":
+		op.Effect = []byte(value)
+	case "tally":
+		op.Tally = []byte(value)
 	case "revision":
 		*revision = integer(s.t, value)
 	case "times":
@@ -322,6 +326,16 @@ func (s *story) showWhole(b *strings.Builder, v *View, what string) {
 			next = 0
 		}
 		fmt.Fprintf(b, "time %s, level %d, next expiry %s, unfinished %v\n", s.at(v.Time()), v.FeatureLevel(), s.at(next), s.disk.machine.Unfinished())
+	case "effects":
+		s.showEffects(b, v)
+	case "tallies":
+		s.names(v, Tallies, func(k Key) {
+			n, err := v.Tally(k)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			fmt.Fprintf(b, "%s: %d alive\n", k, n)
+		})
 	case "sessions":
 		fmt.Fprintf(b, "%d sessions, %d answers in session 1\n", len(s.disk.machine.sessions.byID), s.answers())
 	default:
@@ -330,6 +344,42 @@ func (s *story) showWhole(b *strings.Builder, v *View, what string) {
 			s.t.Fatal(err)
 		}
 		fmt.Fprintf(b, "space %s at %d\n", what, r)
+	}
+}
+
+// showEffects prints what waits to be undone, by outside system.
+func (s *story) showEffects(b *strings.Builder, v *View) {
+	s.names(v, Effects, func(effect Key) {
+		n, err := v.Undone(effect)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		fmt.Fprintf(b, "%s: %d wait:", effect, n)
+		waiting, err := v.Waiting(effect)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for waiting.Next() {
+			fmt.Fprintf(b, " %s", waiting.Key())
+		}
+		b.WriteString("\n")
+		if err := waiting.Close(); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+}
+
+// names walks a table.
+func (s *story) names(v *View, table Table, each func(Key)) {
+	keys, err := v.Keys(table, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for keys.Next() {
+		each(keys.Key())
+	}
+	if err := keys.Close(); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

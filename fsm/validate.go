@@ -15,7 +15,7 @@ func ValidateBatch(p []byte) (*Batch, error) {
 		return nil, err
 	}
 	for _, g := range b.Guards {
-		if g.Kind < GuardRecord || g.Kind > GuardBefore {
+		if g.Kind < GuardRecord || g.Kind > GuardTally {
 			return nil, fmt.Errorf("guard kind %d is not one this version knows", g.Kind)
 		}
 		if err := checkKey(g.Key); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/conclave-secrets/conclave/storage/state"
 )
@@ -114,6 +115,28 @@ func (v *View) RangeRevision(prefix Key) (count uint64, highest Revision, err er
 	return count, highest, err
 }
 
+// Tally returns how many leases of a tally are alive, or have died so lately that no
+// entry has ended them yet. It costs one read.
+func (v *View) Tally(tally Key) (uint64, error) { return v.rows.count(tallyKey(tally)) }
+
+// Undone returns how many leases wait for their effect on an outside system to be
+// undone. It costs one read.
+func (v *View) Undone(effect Key) (uint64, error) { return v.rows.count(undoneKey(effect)) }
+
+// Waiting walks the ids of the leases whose effect on an outside system must be undone.
+// The caller must Close it.
+func (v *View) Waiting(effect Key) (*Keys, error) {
+	if err := checkKey(effect); err != nil {
+		return nil, err
+	}
+	lower := key(tableByEffect, counted(effect))
+	c, err := v.shared.view.Cursor(lower, state.After(lower))
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{c: c, prefix: lower}, nil
+}
+
 // A Table is something with keys that can be walked.
 type Table byte
 
@@ -122,6 +145,8 @@ const (
 	Records Table = tableRecord
 	Secrets Table = tableHead
 	Leases  Table = tableLease
+	Tallies Table = tableTally  // names of tallies that are not 0
+	Effects Table = tableUndone // names of outside systems on which something waits to be undone
 )
 
 // Keys walks the keys of a table that start with prefix, in order. The caller
@@ -133,29 +158,32 @@ func (v *View) Keys(table Table, prefix Key) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keys{c: c, table: byte(table)}, nil
+	return &Keys{c: c, prefix: []byte{byte(table)}}, nil
 }
 
 // Keys is a walk over keys.
 type Keys struct {
-	c     *state.Cursor
-	table byte
+	c      *state.Cursor
+	prefix []byte // of the rows, and no part of the keys
 }
 
 // Next moves to the next key; false at the end or on an error (see Close).
 func (k *Keys) Next() bool { return k.c.Next() }
 
 // Seek moves to the first key at or after to.
-func (k *Keys) Seek(to Key) bool { return k.c.SeekGE(key(k.table, to)) }
+func (k *Keys) Seek(to Key) bool { return k.c.SeekGE(k.at(to)) }
 
 // Skip moves to the first key that does not start with prefix.
 func (k *Keys) Skip(prefix Key) bool {
-	after := state.After(key(k.table, prefix))
+	after := state.After(k.at(prefix))
 	return after != nil && k.c.SeekGE(after)
 }
 
+// at is where the row of a key stands.
+func (k *Keys) at(key Key) []byte { return slices.Concat(k.prefix, key) }
+
 // Key returns the key at hand; it is the caller's.
-func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[1:]) }
+func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[len(k.prefix):]) }
 
 // Close ends the walk and returns what stopped it early, if anything.
 func (k *Keys) Close() error { return errors.Join(k.c.Err(), k.c.Close()) }
