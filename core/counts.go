@@ -1,63 +1,85 @@
 package core
 
 import (
-	"context"
+	"crypto/sha256"
 
 	"github.com/conclave-secrets/conclave/fsm"
 )
 
-// countPause is after how many rows a count looks whether its caller is still there.
-const countPause = 4096
+// Leases and tokens are counted by the machine, each for a tally, so that to know how
+// many there are costs a read of one row, however many there are. One that has just
+// expired counts until an entry ends it.
 
-// count walks over the keys of a table below prefix.
-func (t *tx) count(ctx context.Context, table fsm.Table, prefix fsm.Key, each func(fsm.Key) error) error {
-	keys, err := t.view.Keys(table, prefix)
-	if err != nil {
-		return err
-	}
-	for n := 0; keys.Next(); n++ {
-		if n%countPause == 0 && ctx.Err() != nil {
-			return firstError(ctx.Err(), keys.Close())
-		}
-		if err := each(keys.Key()); err != nil {
-			return firstError(err, keys.Close())
-		}
-	}
-	return keys.Close()
+// tokenTally is what all tokens count for.
+var tokenTally = fsm.Key{byte(spaceToken), 1}
+
+// leaseTally is what the leases count for whose ids lie in a mount; "": in none.
+func leaseTally(mountID string) fsm.Key {
+	return append(fsm.Key{byte(spaceLease), 1}, mountDigest(mountID)...)
+}
+
+// mountEffects begins the name of every outside system of a mount.
+func mountEffects(mountID string) fsm.Key {
+	return append(fsm.Key{byte(spaceMount), 3}, mountDigest(mountID)...)
+}
+
+// mountDigest stands for a mount in keys that others can see.
+func mountDigest(id string) []byte {
+	sum := sha256.Sum256([]byte(id))
+	return sum[:16]
 }
 
 // CountLeases counts the leases that the Leases calls know, by the path of the mount
 // that their ids lie in; "" where there is none. With revoking, it counts only those
-// that wait for the outside world to be put right. It looks at each of them.
-func (t *tx) CountLeases(ctx context.Context, revoking bool) (map[string]uint64, error) {
+// that wait for the outside world to be put right.
+func (t *tx) CountLeases(revoking bool) (map[string]uint64, error) {
 	table, err := t.mounts()
 	if err != nil {
 		return nil, err
 	}
+	paths := map[string]string{"": ""} // by mount
+	for _, m := range table.byPath {
+		paths[m.ID] = m.Path
+	}
 	counts := map[string]uint64{}
-	err = t.count(ctx, fsm.Leases, fsm.Key{byte(spaceLease)}, func(key fsm.Key) error {
-		l, err := t.listed(key)
-		if err != nil || l == nil || revoking && l.State != fsm.LeaseRevoking.String() {
-			return err
+	for id, path := range paths {
+		n, err := t.countLeases(id, revoking)
+		if err != nil {
+			return nil, err
 		}
-		mount := ""
-		if m, _ := table.find(l.Id); m != nil {
-			mount = m.Path
+		if n > 0 {
+			counts[path] += n
 		}
-		counts[mount]++
-		return nil
-	})
-	return counts, err
+	}
+	return counts, nil
 }
 
-// CountTokens counts the tokens that are kept and alive. It looks at each of them.
-func (t *tx) CountTokens(ctx context.Context) (n uint64, err error) {
-	err = t.count(ctx, fsm.Records, fsm.Key{byte(spaceToken)}, func(key fsm.Key) error {
-		r, err := t.view.Record(key)
-		if r != nil {
-			n++
-		}
-		return err
-	})
-	return n, err
+func (t *tx) countLeases(mountID string, revoking bool) (n uint64, err error) {
+	if !revoking {
+		n, err = t.view.Tally(leaseTally(mountID))
+	}
+	if err != nil {
+		return 0, err
+	}
+	waiting, err := t.countWaiting(mountEffects(mountID))
+	return n + waiting, err
 }
+
+// countWaiting counts what waits to be undone in the outside systems below prefix.
+func (t *tx) countWaiting(prefix fsm.Key) (sum uint64, err error) {
+	effects, err := t.view.Keys(fsm.Effects, prefix)
+	if err != nil {
+		return 0, err
+	}
+	for effects.Next() {
+		n, err := t.view.Undone(effects.Key())
+		if err != nil {
+			return 0, firstError(err, effects.Close())
+		}
+		sum += n
+	}
+	return sum, effects.Close()
+}
+
+// CountTokens counts the tokens that are kept.
+func (t *tx) CountTokens() (uint64, error) { return t.view.Tally(tokenTally) }

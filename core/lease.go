@@ -117,7 +117,11 @@ func (s *Leases) grant(t *tx, r *conclavev1.GrantLeaseRequest) (*conclavev1.Gran
 	if err != nil {
 		return nil, err
 	}
-	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive}
+	tally, err := t.tallyOf(id)
+	if err != nil {
+		return nil, err
+	}
+	op := fsm.Operation{Kind: fsm.OpGrantLease, Key: key, TTL: ttl, MaxTTL: maxTTL, State: fsm.LeaseActive, Tally: tally}
 	if r.Owner != "" {
 		ownerKey, owner, err := t.usableLease(r.Owner)
 		var absent *Error
@@ -141,6 +145,18 @@ func (s *Leases) grant(t *tx, r *conclavev1.GrantLeaseRequest) (*conclavev1.Gran
 		lease.MaxTtl = r.MaxTtl
 	}
 	return &conclavev1.GrantLeaseResponse{Lease: lease}, nil
+}
+
+// tallyOf is what a lease counts for.
+func (t *tx) tallyOf(id string) (fsm.Key, error) {
+	table, err := t.mounts()
+	if err != nil {
+		return nil, err
+	}
+	if m, _ := table.find(id); m != nil {
+		return leaseTally(m.ID), nil
+	}
+	return leaseTally(""), nil
 }
 
 func (t *tx) sealLease(key fsm.Key, data *storev1.LeaseData) ([]byte, error) {

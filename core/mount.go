@@ -2,7 +2,6 @@ package core
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -253,6 +252,5 @@ func (t *tx) Disable(path string) error {
 // the name in its row and in an index, so it is short: a hash, which here hides
 // nothing and only has to be of one length.
 func mountGroup(id string) fsm.Key {
-	sum := sha256.Sum256([]byte(id))
-	return append(fsm.Key{byte(spaceMount), 2}, sum[:16]...)
+	return append(fsm.Key{byte(spaceMount), 2}, mountDigest(id)...)
 }

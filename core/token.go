@@ -213,6 +213,7 @@ func (t *tx) newTokenText(chosen string) (text redact.Bytes, key fsm.Key, err er
 
 // stageToken stages the lease of a token, and the token under the lease's key.
 func (t *tx) stageToken(grant fsm.Operation, token *storev1.Token) error {
+	grant.Tally = tokenTally
 	t.stage(grant)
 	return t.putMessage(grant.Key, token, grant.Key)
 }

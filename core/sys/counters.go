@@ -1,15 +1,13 @@
 package sys
 
 import (
-	"context"
-
 	"github.com/conclave-secrets/conclave/engine"
 )
 
 // counts is what the routes of this file need of a transaction.
 type counts interface {
-	CountLeases(ctx context.Context, revoking bool) (map[string]uint64, error)
-	CountTokens(ctx context.Context) (uint64, error)
+	CountLeases(revoking bool) (map[string]uint64, error)
+	CountTokens() (uint64, error)
 }
 
 type leaseCountRequest struct {
@@ -47,7 +45,7 @@ func countLeases(c *engine.Call, r *leaseCountRequest) (*leaseCount, error) {
 	if r.Type != "" && r.Type != "irrevocable" {
 		return nil, &engine.InvalidError{Why: "the type of leases to count is irrevocable, or none"}
 	}
-	counts, err := ask[counts](c).CountLeases(c.Context, r.Type != "")
+	counts, err := ask[counts](c).CountLeases(r.Type != "")
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +57,7 @@ func countLeases(c *engine.Call, r *leaseCountRequest) (*leaseCount, error) {
 }
 
 func countTokens(c *engine.Call, _ *struct{}) (*tokenCount, error) {
-	n, err := ask[counts](c).CountTokens(c.Context)
+	n, err := ask[counts](c).CountTokens()
 	if err != nil {
 		return nil, err
 	}
