@@ -75,6 +75,7 @@ const (
 	ReasonInternal             Reason = "internal"
 	ReasonUnsafe               Reason = "unsafe"
 	ReasonIndexNotReached      Reason = "index_not_reached"
+	ReasonOutside              Reason = "outside" // an outside system, such as a database, failed the request
 
 	// ReasonUnavailable is the client's own: the node could not be reached, or
 	// the connection broke before it answered.

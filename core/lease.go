@@ -1,10 +1,10 @@
 package core
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -71,13 +71,9 @@ func describe(id string, l *fsm.Lease) *conclavev1.Lease {
 
 // open fills in the sealed part of a lease.
 func (t *tx) open(key fsm.Key, l *fsm.Lease, out *conclavev1.Lease) error {
-	raw, err := t.openSealed(seal.TableLease, key, 0, l.Value)
+	data, err := t.leaseData(key, l)
 	if err != nil {
 		return err
-	}
-	var data storev1.LeaseData
-	if err := proto.Unmarshal(raw, &data); err != nil {
-		return fmt.Errorf("reading a lease: %w", err)
 	}
 	out.Owner, out.Data = data.Owner, data.Data
 	return nil
@@ -109,7 +105,7 @@ func (s *Leases) grant(t *tx, r *conclavev1.GrantLeaseRequest) (*conclavev1.Gran
 	case maxTTL > 0 && ttl > maxTTL:
 		return nil, &engine.InvalidError{Why: "ttl is above max_ttl"}
 	}
-	id, err := s.newID(r.Prefix)
+	id, err := newLeaseID(s.pipeline.rand, r.Prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -170,19 +166,6 @@ func (t *tx) sealLease(key fsm.Key, data *storev1.LeaseData) ([]byte, error) {
 	return t.barrier.Seal(seal.TableLease, key, 0, raw)
 }
 
-// newID draws the id of a lease below prefix.
-func (s *Leases) newID(prefix string) (string, error) {
-	p, err := engine.ParsePath(strings.TrimSuffix(prefix, "/"), 0)
-	if err != nil {
-		return "", err
-	}
-	raw := make([]byte, 15)
-	if _, err := io.ReadFull(s.pipeline.rand, raw); err != nil {
-		return "", fmt.Errorf("drawing a lease id: %w", err)
-	}
-	return p.String() + "/" + strings.ToLower(tokenLetters.EncodeToString(raw)), nil
-}
-
 // Renew extends a lease from now, within its maximum.
 func (s *Leases) Renew(ctx context.Context, c Caller, r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLeaseResponse, error) {
 	return call(ctx, s.pipeline, c, method[*conclavev1.RenewLeaseRequest, *conclavev1.RenewLeaseResponse]{
@@ -208,6 +191,11 @@ func (t *tx) RenewLease(r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLease
 	if l.State != fsm.LeaseActive {
 		return nil, refuse(conclavev1.Reason_REASON_LEASE_EXPIRED, "the lease is "+l.State.String()+" and cannot be renewed", "grant a new one")
 	}
+	if l.Effect != nil {
+		if err := t.renewEffect(key, l, r.Ttl.AsDuration()); err != nil {
+			return nil, err
+		}
+	}
 	t.guard(fsm.Guard{Kind: fsm.GuardLease, Key: key, Number: l.Generation, State: l.State})
 	t.stage(fsm.Operation{Kind: fsm.OpRenewLease, Key: key, TTL: r.Ttl.AsDuration()})
 	out := describe(r.Id, l)
@@ -216,6 +204,32 @@ func (t *tx) RenewLease(r *conclavev1.RenewLeaseRequest) (*conclavev1.RenewLease
 		out.Ttl = durationpb.New(ttl)
 	}
 	return &conclavev1.RenewLeaseResponse{Lease: out}, t.open(key, l, out)
+}
+
+// renewEffect has the effect of a lease last as long as the lease will: before the
+// renewal commits, so that no credential ends before its lease. If it does not commit,
+// the effect ends with the lease all the same.
+func (t *tx) renewEffect(key fsm.Key, l *fsm.Lease, ttl time.Duration) error {
+	data, err := t.leaseData(key, l)
+	if err != nil {
+		return err
+	}
+	if data.Fixed {
+		return &engine.InvalidError{Why: "lease is not renewable"}
+	}
+	backend, call, err := t.effects(context.Background(), data.Mount)
+	if err != nil {
+		return err
+	}
+	until := t.Now().Add(cmp.Or(ttl, l.TTL))
+	if limit := l.MaxExpires.Time(); l.MaxExpires != 0 && until.After(limit) {
+		until = limit
+	}
+	act, err := backend.Renew(call, data.Undo, until)
+	if err == nil && act != nil {
+		t.first = append(t.first, act)
+	}
+	return err
 }
 
 // settleLease dates a lease that was granted at now.

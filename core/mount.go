@@ -76,7 +76,10 @@ func (d *directory) compileMounts(revision fsm.Revision, rows *storev1.MountTabl
 			}
 			m.routes = engine.CompileRoutes(routes)
 		}
-		table.byPath, table.byID[row.Id] = append(table.byPath, m), m
+		table.byID[row.Id] = m
+		if !row.Ending {
+			table.byPath = append(table.byPath, m)
+		}
 	}
 	slices.SortFunc(table.byPath, func(a, b *mount) int { return cmp.Compare(len(b.Path), len(a.Path)) })
 	return table, nil
@@ -112,7 +115,7 @@ func (t *tx) Mounts() ([]*storev1.Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := slices.Clone(table.rows.Mounts)
+	rows := slices.DeleteFunc(slices.Clone(table.rows.Mounts), (*storev1.Mount).GetEnding)
 	slices.SortFunc(rows, func(a, b *storev1.Mount) int { return cmp.Compare(a.Path, b.Path) })
 	return rows, nil
 }
@@ -170,7 +173,7 @@ func (t *tx) christen(row *storev1.Mount, now time.Time) error {
 // path would lie above, below or at; "": there is none.
 func (m *mountTable) conflict(path, except string) string {
 	for _, row := range m.rows.Mounts {
-		if row.Path != except && (strings.HasPrefix(path, row.Path) || strings.HasPrefix(row.Path, path)) {
+		if !row.Ending && row.Path != except && (strings.HasPrefix(path, row.Path) || strings.HasPrefix(row.Path, path)) {
 			return row.Path
 		}
 	}
@@ -187,7 +190,7 @@ func (t *tx) Change(path string, change func(*storev1.Mount) error) error {
 	}
 	rows := cloneMessage(table.rows)
 	for _, row := range rows.Mounts {
-		if row.Path == path {
+		if row.Path == path && !row.Ending {
 			if err := change(row); err != nil {
 				return err
 			}
@@ -221,31 +224,57 @@ func (t *tx) Move(from, to string) (id, conflict string, err error) {
 
 // Disable stages the end of a mount: it is gone at once, with its tokens and
 // leases. What lies in it is removed by this entry and those that follow, a bounded
-// number of rows each; nothing leads to it any more.
+// number of rows each; nothing leads to it any more. A mount with effects on outside
+// systems stays, out of sight, until they are undone: what it holds is needed for that.
 func (t *tx) Disable(path string) error {
 	table, err := t.mounts()
 	if err != nil {
 		return err
 	}
-	rows := &storev1.MountTable{}
-	var gone *storev1.Mount
-	for _, row := range table.rows.Mounts {
-		if row.Path == path {
-			gone = row
-			continue
-		}
-		rows.Mounts = append(rows.Mounts, row)
-	}
-	if gone == nil {
+	m, rest := table.find(path)
+	if m == nil || rest != "" || m.Path != path {
 		return ErrNoMount
 	}
-	below, err := t.barrier.BlindPrefix(spaceSecret, []string{gone.Id})
+	t.stage(fsm.Operation{Kind: fsm.OpRevokeGroup, Key: mountGroup(m.ID)})
+	if _, acts := t.cache.backend(m.Path, m.Type).(engine.Effects); acts {
+		return t.Change(path, func(row *storev1.Mount) error {
+			row.Ending = true
+			return nil
+		})
+	}
+	return t.purge(table, m.ID)
+}
+
+// purge stages the removal of a mount with all that lies in it.
+func (t *tx) purge(table *mountTable, id string) error {
+	below, err := t.barrier.BlindPrefix(spaceSecret, []string{id})
 	if err != nil {
 		return err
 	}
-	t.stage(fsm.Operation{Kind: fsm.OpRevokeGroup, Key: mountGroup(gone.Id)})
 	t.stage(fsm.Operation{Kind: fsm.OpPurgePrefix, Key: below})
-	return t.putMounts(rows)
+	rows := slices.DeleteFunc(slices.Clone(table.rows.Mounts), func(row *storev1.Mount) bool { return row.Id == id })
+	return t.putMounts(&storev1.MountTable{Mounts: rows})
+}
+
+// purgeEnding stages the removal of a disabled mount that has nothing left to undo.
+func (t *tx) purgeEnding() error {
+	table, err := t.mounts()
+	if err != nil {
+		return err
+	}
+	for _, row := range table.rows.Mounts {
+		if !row.Ending {
+			continue
+		}
+		left, err := t.countLeases(row.Id, false)
+		if err != nil {
+			return err
+		}
+		if left == 0 {
+			return t.purge(table, row.Id)
+		}
+	}
+	return nil
 }
 
 // mountGroup is the group of the leases that a mount has made. Each such lease has

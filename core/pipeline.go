@@ -89,6 +89,7 @@ type reply struct {
 	value  any
 	finish func(engine.Commit)
 	wrap   *wrapping // nil: the answer goes out as it is
+	intent *intent   // to be carried out before the answer goes out; nil: none
 	// refusal is what the request fails with once what it staged is committed:
 	// a failed login that is counted.
 	refusal error
@@ -269,6 +270,7 @@ type attempt struct {
 	replay  bool // reply is the kept answer of an earlier run, at commit
 	commit  engine.Commit
 	batch   *fsm.Batch
+	first   []func(context.Context) error // see tx
 	receipt *receipt
 }
 
@@ -329,12 +331,23 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 		if err := account.request(ctx); err != nil {
 			return nil, err
 		}
+		for _, act := range a.first {
+			if err := act(ctx); err != nil {
+				return nil, err
+			}
+		}
 		result, err := p.ledger.Propose(ctx, a.batch)
 		if err != nil {
 			return nil, err
 		}
 		switch result.Code {
 		case fsm.Applied:
+			if a.reply.intent != nil {
+				turn.leave() // what happens outside keeps nobody waiting
+				if err := p.realise(ctx, a.reply.intent); err != nil {
+					return nil, err
+				}
+			}
 			return a.reply.answer(engine.Commit{Index: result.Index, Time: result.Time.Time()})
 		case fsm.Conflict:
 			if a.receipt != nil && result.Guard == a.receipt.guard {
@@ -400,9 +413,11 @@ func (p *Pipeline) attempt(ctx context.Context, keys *keys, r *request, account 
 	a.commit = engine.Commit{Index: view.Index(), Time: t.Now()}
 	if r.key == "" {
 		a.reply, err = t.run(r)
-		return a, err
+	} else {
+		err = a.runOnce(t, r, receiptLease, atLeast > 0)
 	}
-	return a, a.runOnce(t, r, receiptLease, atLeast > 0)
+	a.first = t.first
+	return a, err
 }
 
 // runOnce is run for a request with an idempotency key. The receipt belongs to

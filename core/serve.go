@@ -207,6 +207,14 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 		}
 		out.Auth = &Auth{Token: &made.Token, Text: made.Text.Expose(), TTL: made.TTL, Renewable: made.Renewable}
 	}
+	var intended *intent
+	if answer.Intent != nil {
+		var id string
+		if intended, id, err = t.intend(m, q.Path, answer.Intent); err != nil {
+			return reply{}, err
+		}
+		out.LeaseID, out.LeaseDuration, out.Renewable = id, intended.TTL, intended.Renewable
+	}
 	switch data := answer.Data.(type) {
 	case *Auth: // of the token store
 		out.Auth, out.Data = data, nil
@@ -214,7 +222,7 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 		data.Warnings = append(data.Warnings, out.Warnings...)
 		out = data
 	}
-	r := reply{value: out, finish: func(c engine.Commit) {
+	r := reply{value: out, intent: intended, finish: func(c engine.Commit) {
 		out.Index = c.Index
 		if data, ok := out.Data.(engine.Committer); ok {
 			data.Committed(c)

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -31,7 +32,8 @@ type tx struct {
 	cache   *directory // nil where a transaction needs none
 
 	batch   fsm.Batch
-	guarded map[string]bool // by kind and key
+	first   []func(context.Context) error // must succeed outside before the batch is proposed
+	guarded map[string]bool               // by kind and key
 
 	// What was looked up already: methods ask for the same few names and heads
 	// again and again, and a view never changes.

@@ -78,7 +78,7 @@ func (t *tx) wrap(answer reply) (reply, error) {
 		return reply{}, err
 	}
 	out := &Reply{Wrap: info, MountType: w.reply.MountType}
-	return reply{value: out, finish: func(c engine.Commit) { out.Index, info.CreatedAt = c.Index, c.Time }}, nil
+	return reply{value: out, intent: answer.intent, finish: func(c engine.Commit) { out.Index, info.CreatedAt = c.Index, c.Time }}, nil
 }
 
 // maxWrapped bounds what can be wrapped, in bytes, so that with all that belongs to

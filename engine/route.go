@@ -82,6 +82,7 @@ type Answer struct {
 	LeaseID   string
 	Renewable bool
 	Login     *Login
+	Intent    *Intent
 	// Refusal: what was staged is to be committed, and then the request fails
 	// with this error. Data and Login do not count.
 	Refusal error

@@ -45,6 +45,7 @@ var code = map[conclavev1.Reason]codes.Code{
 	conclavev1.Reason_REASON_INTERNAL:               codes.Internal,
 	conclavev1.Reason_REASON_UNSAFE:                 codes.FailedPrecondition,
 	conclavev1.Reason_REASON_INDEX_NOT_REACHED:      codes.Unavailable,
+	conclavev1.Reason_REASON_OUTSIDE:                codes.FailedPrecondition,
 }
 
 // spell turns an error of core into a status with its detail.

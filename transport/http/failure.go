@@ -72,6 +72,7 @@ var statuses = map[conclavev1.Reason]int{
 	conclavev1.Reason_REASON_SHARE_WRONG_GENERATION: http.StatusBadRequest,
 	conclavev1.Reason_REASON_UNSAFE:                 http.StatusBadRequest,
 	conclavev1.Reason_REASON_INDEX_NOT_REACHED:      http.StatusPreconditionFailed,
+	conclavev1.Reason_REASON_OUTSIDE:                http.StatusBadGateway,
 }
 
 // spell is the code and the text for an error of core.

@@ -182,6 +182,7 @@ const (
 	Reason_REASON_INTERNAL               Reason = 28
 	Reason_REASON_UNSAFE                 Reason = 29 // would endanger the quorum
 	Reason_REASON_INDEX_NOT_REACHED      Reason = 30 // this node has not yet what the request demands to be reflected
+	Reason_REASON_OUTSIDE                Reason = 31 // an outside system, such as a database, failed the request
 )
 
 // Enum value maps for Reason.
@@ -218,6 +219,7 @@ var (
 		28: "REASON_INTERNAL",
 		29: "REASON_UNSAFE",
 		30: "REASON_INDEX_NOT_REACHED",
+		31: "REASON_OUTSIDE",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -251,6 +253,7 @@ var (
 		"REASON_INTERNAL":               28,
 		"REASON_UNSAFE":                 29,
 		"REASON_INDEX_NOT_REACHED":      30,
+		"REASON_OUTSIDE":                31,
 	}
 )
 
@@ -4812,7 +4815,7 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTCOME_DONE\x10\x01\x12\x14\n" +
 	"\x10OUTCOME_NOT_DONE\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x03*\xa8\x06\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x03*\xbc\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1a\n" +
@@ -4845,7 +4848,8 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x10REASON_DISK_FULL\x10\x1b\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10\x1c\x12\x11\n" +
 	"\rREASON_UNSAFE\x10\x1d\x12\x1c\n" +
-	"\x18REASON_INDEX_NOT_REACHED\x10\x1e*k\n" +
+	"\x18REASON_INDEX_NOT_REACHED\x10\x1e\x12\x12\n" +
+	"\x0eREASON_OUTSIDE\x10\x1f*k\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tVERB_READ\x10\x01\x12\r\n" +

@@ -135,10 +135,14 @@ func (x *SecretSettings) GetCustomMetadata() map[string]string {
 
 // LeaseData is the payload of a lease.
 type LeaseData struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
-	Data          map[string]*v1.Field   `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Owner string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Data  map[string]*v1.Field   `protobuf:"bytes,3,rep,name=data,proto3" json:"data,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Of a lease with an effect on an outside system:
+	Mount         string `protobuf:"bytes,4,opt,name=mount,proto3" json:"mount,omitempty"`  // id of the mount that undoes it
+	Undo          []byte `protobuf:"bytes,5,opt,name=undo,proto3" json:"undo,omitempty"`    // what that mount needs for it
+	Fixed         bool   `protobuf:"varint,6,opt,name=fixed,proto3" json:"fixed,omitempty"` // it cannot be renewed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -192,6 +196,27 @@ func (x *LeaseData) GetData() map[string]*v1.Field {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *LeaseData) GetMount() string {
+	if x != nil {
+		return x.Mount
+	}
+	return ""
+}
+
+func (x *LeaseData) GetUndo() []byte {
+	if x != nil {
+		return x.Undo
+	}
+	return nil
+}
+
+func (x *LeaseData) GetFixed() bool {
+	if x != nil {
+		return x.Fixed
+	}
+	return false
 }
 
 // Token is a credential, stored under the keyed hash of its text and owned by a
@@ -551,6 +576,7 @@ type Mount struct {
 	AuditClearResponseKeys []string               `protobuf:"bytes,11,rep,name=audit_clear_response_keys,json=auditClearResponseKeys,proto3" json:"audit_clear_response_keys,omitempty"`
 	TokenType              string                 `protobuf:"bytes,12,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
 	CreatedAt              *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Ending                 bool                   `protobuf:"varint,14,opt,name=ending,proto3" json:"ending,omitempty"` // nothing leads to it; it stays until its effects are undone
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
 }
@@ -674,6 +700,13 @@ func (x *Mount) GetCreatedAt() *timestamppb.Timestamp {
 		return x.CreatedAt
 	}
 	return nil
+}
+
+func (x *Mount) GetEnding() bool {
+	if x != nil {
+		return x.Ending
+	}
+	return false
 }
 
 // Policy is a policy as it was written.
@@ -998,11 +1031,14 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x0fcustom_metadata\x18\x03 \x03(\v25.conclave.store.v1.SecretSettings.CustomMetadataEntryR\x0ecustomMetadata\x1aA\n" +
 	"\x13CustomMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfa\x01\n" +
 	"\tLeaseData\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12:\n" +
-	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x1aK\n" +
+	"\x04data\x18\x03 \x03(\v2&.conclave.store.v1.LeaseData.DataEntryR\x04data\x12\x14\n" +
+	"\x05mount\x18\x04 \x01(\tR\x05mount\x12\x12\n" +
+	"\x04undo\x18\x05 \x01(\fR\x04undo\x12\x14\n" +
+	"\x05fixed\x18\x06 \x01(\bR\x05fixed\x1aK\n" +
 	"\tDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x05value\x18\x02 \x01(\v2\x12.conclave.v1.FieldR\x05value:\x028\x01\"\xab\x05\n" +
@@ -1045,7 +1081,7 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\x06parent\x18\x03 \x01(\fR\x06parent\">\n" +
 	"\n" +
 	"MountTable\x120\n" +
-	"\x06mounts\x18\x01 \x03(\v2\x18.conclave.store.v1.MountR\x06mounts\"\xe7\x04\n" +
+	"\x06mounts\x18\x01 \x03(\v2\x18.conclave.store.v1.MountR\x06mounts\"\xff\x04\n" +
 	"\x05Mount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -1063,7 +1099,8 @@ const file_conclave_store_v1_store_proto_rawDesc = "" +
 	"\n" +
 	"token_type\x18\f \x01(\tR\ttokenType\x129\n" +
 	"\n" +
-	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x1a:\n" +
+	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
+	"\x06ending\x18\x0e \x01(\bR\x06ending\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
