@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,8 +41,19 @@ type interposed struct {
 	core.Ledger
 	mu      sync.Mutex
 	before  func()
-	confirm func() // in place of before, on the way of a read index
-	unread  error  // what a read index ends with
+	confirm func()                 // in place of before, on the way of a read index
+	unread  error                  // what a read index ends with
+	refuse  func(*fsm.Batch) error // what becomes of a batch before it is ordered; nil: nothing
+}
+
+// refuseKind refuses batches with an operation of a kind.
+func refuseKind(kind fsm.OperationKind, err error) func(*fsm.Batch) error {
+	return func(b *fsm.Batch) error {
+		if slices.ContainsFunc(b.Operations, func(op fsm.Operation) bool { return op.Kind == kind }) {
+			return err
+		}
+		return nil
+	}
 }
 
 func (l *interposed) ReadIndex(ctx context.Context) (uint64, error) {
@@ -64,6 +77,11 @@ func (l *interposed) Propose(ctx context.Context, b *fsm.Batch) (fsm.Result, err
 	l.mu.Unlock()
 	if before != nil {
 		before()
+	}
+	if l.refuse != nil {
+		if err := l.refuse(b); err != nil {
+			return fsm.Result{}, err
+		}
 	}
 	return l.Ledger.Propose(ctx, b)
 }
@@ -97,11 +115,15 @@ func (l *list) last() audit.Entry {
 	return l.entries[len(l.entries)-1]
 }
 
-func newOffice(t *testing.T) *office {
+func newOffice(t *testing.T) *office { return newOfficeWith(t, nil) }
+
+// newOfficeWith has more engines in its catalog.
+func newOfficeWith(t *testing.T, more map[string]engine.Backend) *office {
 	t.Helper()
 	o := &office{t: t, ledger: &interposed{Ledger: core.NewSingle(t)}, log: &list{}}
 	catalog := core.Catalog{Engines: map[string]engine.Backend{"system": sys.Backend{}, "kv": kv.Backend{}, "cubbyhole": cubbyhole.Backend{}},
 		Auth: map[string]engine.Backend{"token": sys.Tokens{}, "door": door{}}}
+	maps.Copy(catalog.Engines, more)
 	gate := core.NewGate(rand.Reader, catalog, func(*seal.Barrier) (core.Recorder, error) { return o.log, nil })
 	f, err := core.Found(rand.Reader, time.Unix(1_767_225_600, 0), 1, 1, nil)
 	if err != nil {
