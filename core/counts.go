@@ -81,5 +81,16 @@ func (t *tx) countWaiting(prefix fsm.Key) (sum uint64, err error) {
 	return sum, effects.Close()
 }
 
+// Waiting counts the effects on outside systems that wait to be undone, as far as this
+// node knows. It needs no keys.
+func (p *Pipeline) Waiting() (n uint64, err error) {
+	view, err := p.ledger.View()
+	if err != nil {
+		return 0, err
+	}
+	defer closeView(view, &err)
+	return (&tx{view: view}).countWaiting(nil)
+}
+
 // CountTokens counts the tokens that are kept.
 func (t *tx) CountTokens() (uint64, error) { return t.view.Tally(tokenTally) }

@@ -50,6 +50,8 @@ type member struct {
 	// nil: not open yet.
 	nodeNow   atomic.Pointer[cluster.Node]
 	gossipNow atomic.Pointer[cluster.Gossip]
+	undoer    *core.Undoer
+	serving   chan struct{} // closed once undoer and rooms are there
 
 	heardMu   sync.Mutex  // also keeps two writers off the identity file
 	lastHeard []otherNode // guarded by heardMu; as the file has them
@@ -68,7 +70,7 @@ func (l ledger) View() (*fsm.View, error) { return l.machine.View() }
 // with this node as its only member. fatal hears once of what the node cannot
 // survive.
 func openMember(ctx context.Context, cfg Config, id *identity, c *credentials, l listeners, logger *slog.Logger, found bool, fatal func(error)) (*member, error) {
-	m := &member{cfg: cfg, logger: logger, id: id, lastHeard: id.Others}
+	m := &member{cfg: cfg, logger: logger, id: id, lastHeard: id.Others, serving: make(chan struct{})}
 	m.gate = core.NewGate(rand.Reader, cfg.Catalog, m.openAudit)
 	for _, step := range []func() error{
 		m.claim,
@@ -174,6 +176,7 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 		Rumours:  rumours{m},
 		Voters:   []cluster.Peer{{ID: m.id.NodeID, Address: string(m.transport.LocalAddr())}},
 		Unsealed: func() bool { return !m.gate.Sealed() },
+		Lead:     m.lead,
 
 		HeartbeatTimeout:  m.cfg.Raft.Heartbeat,
 		SnapshotThreshold: m.cfg.Raft.SnapshotThreshold,
@@ -190,6 +193,15 @@ func (m *member) openNode(ctx context.Context, found bool, fatal func(error)) er
 	m.nodeNow.Store(m.node)
 	m.closeLater(m.closeNode)
 	return nil
+}
+
+// lead does what one node of the cluster does for all, until ctx ends.
+func (m *member) lead(ctx context.Context) {
+	select {
+	case <-m.serving:
+		m.undoer.Run(ctx)
+	case <-ctx.Done():
+	}
 }
 
 // leastDuty is the fastest pace of the leader's duties.
@@ -359,6 +371,8 @@ func (m *member) openRooms() {
 		Leases:    core.NewLeases(p),
 		Admission: core.NewAdmission(p, clock.Wall),
 	}
+	m.undoer = core.NewUndoer(p, m.logger.With("part", "undo"), core.Pace{})
+	close(m.serving)
 	m.startAnchors(p)
 }
 

@@ -31,7 +31,7 @@ func (n *Node) Gauges(ctx context.Context, c core.Caller) ([]vaulthttp.Gauge, er
 	if _, err := m.rooms.Pipeline.Permit(ctx, c, core.Act{Path: "sys/metrics", Capability: policy.CapabilityRead}); err != nil {
 		return nil, err
 	}
-	all := append(m.raftGauges(), processGauges()...)
+	all := append(append(m.raftGauges(), processGauges()...), m.effectGauges()...)
 	if log, ok := m.gate.Recorder().(*audit.Log); ok {
 		all = append(all, auditGauges(log.Status())...)
 	}
@@ -67,6 +67,21 @@ func (m *member) raftGauges() []vaulthttp.Gauge {
 		{Name: "raft_members", Help: members, Labels: label("kind", "voter"), Value: float64(voters)},
 		{Name: "raft_members", Help: members, Labels: label("kind", "non-voter"), Value: float64(others)},
 	}
+}
+
+// effectGauges tell how it stands with effects on outside systems: those that wait,
+// as this node knows it; what was undone, by this node while it led.
+func (m *member) effectGauges() []vaulthttp.Gauge {
+	counts := m.undoer.Counts()
+	all := []vaulthttp.Gauge{
+		{Name: "effects_undone_total", Help: "effects of ended leases that this node has undone on outside systems", Counter: true, Value: float64(counts.Undone)},
+		{Name: "effects_failed_total", Help: "attempts to undo one that failed", Counter: true, Value: float64(counts.Failed)},
+		{Name: "effects_systems_failing", Help: "outside systems on which nothing can be undone at the moment: an alarm", Value: float64(counts.Failing)},
+	}
+	if waiting, err := m.rooms.Pipeline.Waiting(); err == nil { // else it is not known
+		all = append(all, vaulthttp.Gauge{Name: "effects_waiting", Help: "effects of ended leases that wait to be undone", Value: float64(waiting)})
+	}
+	return all
 }
 
 func truthValue(v bool) float64 {
