@@ -216,19 +216,4 @@ func (t *tx) DeletePolicy(name string) error {
 }
 
 // Policies lists the names of the policies, sorted.
-func (t *tx) Policies() ([]string, error) {
-	keys, err := t.view.Keys(fsm.Records, fsm.Key{byte(spacePolicy)})
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for keys.Next() {
-		segments, err := t.barrier.Unblind(spacePolicy, keys.Key())
-		if err != nil {
-			return nil, firstError(err, keys.Close())
-		}
-		names = append(names, segments[0])
-	}
-	slices.Sort(names)
-	return names, keys.Close()
-}
+func (t *tx) Policies() ([]string, error) { return t.namesIn(spacePolicy) }

@@ -51,4 +51,5 @@ const (
 	spaceExpiry   fsm.Space = 0x19 // leases of records that go by themselves
 	spaceWrapping fsm.Space = 0x1a // wrapped answers by keyed hash of their token
 	spaceBatch    fsm.Space = 0x1b // no rows: what batch tokens are sealed to
+	spacePassword fsm.Space = 0x1c // password policies by blinded name
 )

@@ -26,7 +26,7 @@ func (Backend) Summary() string { return "administration of the cluster" }
 // Routes implements engine.Backend.
 func (Backend) Routes(map[string]string) ([]engine.Route, error) {
 	var all []engine.Route
-	for _, table := range [][]engine.Route{policyRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes(),
+	for _, table := range [][]engine.Route{policyRoutes(), passwordRoutes(), mountRoutes(), capabilityRoutes(), wrappingRoutes(), leaseRoutes(),
 		policyExplainRoutes(), rotateRoutes(), counterRoutes(), openapiRoutes(),
 		auditRoutes()} {
 		all = append(all, table...)
