@@ -28,7 +28,7 @@ var (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == shardCommand {
-		runShard(os.Args[2:])
+		runShard(os.Args[2:], runSeed)
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -119,15 +119,8 @@ func huntAll(ctx context.Context, mutants []sim.Mutant, budget int, told func(do
 	all.SetLimit(runtime.NumCPU())
 	for i, m := range mutants {
 		all.Go(func() error {
-			began := time.Now()
-			catches[i] = catch{Name: m.Name, Breaks: m.Breaks}
-			err := shard{Mutant: m.Name, Count: uint64(budget)}.start(ctx, func(v *verdict) {
-				catches[i].Seeds = v.Counts.Seeds
-				if len(v.Wrong) > 0 {
-					catches[i].Caught, catches[i].By = true, v.Wrong[0]
-				}
-			})
-			catches[i].Took = time.Since(began)
+			var err error
+			catches[i], err = pursue(ctx, m, budget)
 			mu.Lock()
 			defer mu.Unlock()
 			done++
@@ -137,6 +130,28 @@ func huntAll(ctx context.Context, mutants []sim.Mutant, budget int, told func(do
 	}
 	err := all.Wait()
 	return catches, err
+}
+
+// pursue runs seeds with one mutant until it is caught. A process that dies of a mutant
+// has caught it only where any finding does: where one checker is meant, that one must
+// speak.
+func pursue(ctx context.Context, m sim.Mutant, budget int) (catch, error) {
+	began := time.Now()
+	c := catch{Name: m.Name, Breaks: m.Breaks}
+	ctx, caught := context.WithCancel(ctx)
+	defer caught()
+	err := shard{Mutant: m.Name, Step: 1, Count: uint64(budget)}.start(ctx, func(v *verdict) {
+		if c.Caught {
+			return // what the child did before it was ended
+		}
+		c.Seeds += v.Counts.Seeds
+		if len(v.Wrong) > 0 && strings.Contains(v.Wrong[0], m.By) {
+			c.Caught, c.By = true, v.Wrong[0]
+			caught()
+		}
+	})
+	c.Took = time.Since(began)
+	return c, err
 }
 
 // shortened keeps a table readable.
