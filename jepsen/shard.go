@@ -132,7 +132,7 @@ func (s *shard) simulate(in bubble.Runner, seed uint64) (*verdict, error) {
 	sum := report.Summarise(run)
 	v := &verdict{Seed: seed, Fingerprint: result.Fingerprint, Counts: result.Counts, Wrong: sum.Found, Searched: sum.Searched, Faults: sum.Faults}
 	if s.Keep != "" && (s.KeepAll || len(v.Wrong) > 0) {
-		v.Folder, err = report.Publish(s.Keep, run, sum, nil)
+		v.Folder, err = report.Write(s.Keep, run, sum, nil)
 	}
 	return v, err
 }

@@ -1,8 +1,11 @@
 package report_test
 
 import (
+	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,9 +80,76 @@ func TestPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`class="fail">FAIL`, `class="pass">pass`, `class="invalid">INVALID`, "nothing happened", "seed-7/index.html", "not linearizable"} {
+	for _, want := range []string{`class="verdict fail">FAIL`, `class="verdict pass">pass`, `class="verdict invalid">INVALID`, "nothing happened", "seed-7/index.html", "not linearizable"} {
 		if !strings.Contains(string(index), want) {
 			t.Errorf("the index lacks %q", want)
 		}
+	}
+}
+
+// The index adds up runs and batches, and counts no seed twice; gaps are ranked over
+// all runs, apart for each kind of disks.
+func TestTotals(t *testing.T) {
+	dir := t.TempDir()
+	ms := time.Millisecond
+	for i, r := range []struct {
+		kind, disks, batch string
+		gaps               []time.Duration
+	}{
+		{"real", "", "", []time.Duration{100 * ms, 300 * ms}},
+		{"real", "", "", []time.Duration{200 * ms}},
+		{"real", "fuse", "", []time.Duration{900 * ms}},
+		{"sim", "", "batch", nil},
+		{"sim", "", "another batch", nil},
+	} {
+		run := sample()
+		run.Seed, run.Kind, run.Disks, run.Batch, run.Gaps = uint64(i), r.kind, r.disks, r.batch, r.gaps
+		if _, err := report.Write(dir, run, report.Summarise(run), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &report.Batch{Folder: "batch", Seeds: 10, Ops: 1000, Searched: 900, Virtual: time.Hour, LeaderChanges: 4, Early: "interrupted after 10 seeds",
+		Faults: []report.FaultCount{{Name: "halves", Done: 7, Bit: 6}},
+		Found:  []report.WrongSeed{{Seed: 3, Found: []string{"it fell over\nand lay there"}, Page: "there", Replay: "again --seed 3"}}}
+	b.Judge()
+	if err := report.PublishBatch(dir, b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := report.Total(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := got.Real; r.Runs != 3 || r.Pass != 3 || r.Ops != 900 || r.Searched != 900 || r.Faults != 6 || r.Bit != 3 || r.Leaders != 4 {
+		t.Errorf("real runs add up to %+v", r)
+	}
+	if s := got.Simulated; s.Runs != 2 || s.Pass != 1 || s.Fail != 1 || s.Seeds != 11 || s.Ops != 1300 || s.Leaders != 4 || s.Faults != 9 || s.Bit != 7 {
+		t.Errorf("the simulation adds up to %+v", s)
+	}
+	want := []report.GapTotal{{Disks: "fuse", Gap: report.Gap{Count: 1, P50: 900 * ms, P99: 900 * ms, Max: 900 * ms}},
+		{Disks: "the machine's own", Gap: report.Gap{Count: 3, P50: 200 * ms, P99: 300 * ms, Max: 300 * ms}}}
+	slices.SortFunc(got.Gaps, func(a, b report.GapTotal) int { return cmp.Compare(a.Disks, b.Disks) })
+	if !slices.Equal(got.Gaps, want) {
+		t.Errorf("gaps are %+v, want %+v", got.Gaps, want)
+	}
+	for file, texts := range map[string][]string{
+		"index.html":       {"simulation, 10 seeds from 0, ended early", "seed 3: it fell over", "batch/index.html", "900ms"},
+		"batch/index.html": {"interrupted after 10 seeds", "again --seed 3", "../there/index.html", "and lay there"},
+	} {
+		page, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range texts {
+			if !strings.Contains(string(page), text) {
+				t.Errorf("%s lacks %q", file, text)
+			}
+		}
+	}
+}
+
+// A folder in which nothing was published has no totals.
+func TestTotalsOfNothing(t *testing.T) {
+	if _, err := report.Total(t.TempDir()); !errors.Is(err, report.ErrNoRuns) {
+		t.Errorf("%v, want %v", err, report.ErrNoRuns)
 	}
 }

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -79,27 +78,18 @@ func Summarise(run *history.Run) *Summary {
 }
 
 func countFaults(faults []history.Fault) []FaultCount {
-	byName := map[string]*FaultCount{}
+	var each []FaultCount
 	for _, f := range faults {
-		c := byName[f.Name]
-		if c == nil {
-			c = &FaultCount{Name: f.Name, Proofs: map[string]int{}}
-			byName[f.Name] = c
-		}
-		c.Done++
+		c := FaultCount{Name: f.Name, Done: 1, Proofs: map[string]int{}}
 		if f.Bit() {
-			c.Bit++
+			c.Bit = 1
 		}
 		for _, p := range f.Proofs {
 			c.Proofs[p.What] += int(p.Count)
 		}
+		each = append(each, c)
 	}
-	var all []FaultCount
-	for _, c := range byName {
-		all = append(all, *c)
-	}
-	slices.SortFunc(all, func(a, b FaultCount) int { return cmp.Compare(a.Name, b.Name) })
-	return all
+	return AddFaults(nil, each)
 }
 
 func rank(gaps []time.Duration) *Gap {
