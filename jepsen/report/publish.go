@@ -36,6 +36,7 @@ var functions = template.FuncMap{
 	"lower": func(v Verdict) string { return strings.ToLower(string(v)) },
 	"style": func() template.CSS { return template.CSS(style) }, // our own file
 	"hours": func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Hours()) },
+	"brief": func(s string) bool { return strings.Count(s, "\n") < 8 },
 	"count": count,
 }
 
@@ -96,55 +97,53 @@ func Write(dir string, run *history.Run, s *Summary, logs []string) (folder stri
 	for _, log := range copied {
 		s.Logs = append(s.Logs, filepath.Base(log))
 	}
-	var pictures []string
-	for i, key := range s.Pictures {
-		name := fmt.Sprintf("key-%d.html", i)
-		if err := writeFile(filepath.Join(folder, name), func(w io.Writer) error { return check.Picture(w, run.Ops, key) }); err != nil {
-			return "", err
-		}
-		pictures = append(pictures, name)
+	t := newTeller(run)
+	if err := t.draw(folder, s); err != nil {
+		return "", err
 	}
-	s.Pictures = pictures
 	return folder, errors.Join(
 		writeFile(filepath.Join(folder, historyFile), func(w io.Writer) error { return history.Write(w, run) }),
 		writeFile(filepath.Join(folder, ednFile), func(w io.Writer) error { return history.WriteEDN(w, run.Ops) }),
 		writeJSON(filepath.Join(folder, summaryFile), s),
-		writeFile(filepath.Join(folder, pageFile), func(w io.Writer) error { return page.Execute(w, newView(run, s)) }),
+		writeFile(filepath.Join(folder, pageFile), func(w io.Writer) error { return page.Execute(w, t.view(s)) }),
 	)
+}
+
+// draw asks porcupine for its account of each key that a finding is about, and leaves
+// its pictures in the folder.
+func (t *teller) draw(folder string, s *Summary) error {
+	s.Pictures = nil
+	for _, key := range t.keysOf(s) {
+		a, ok := check.Explain(t.run.Ops, key)
+		if !ok {
+			continue
+		}
+		name := fmt.Sprintf("key-%d.html", len(s.Pictures))
+		if err := writeFile(filepath.Join(folder, name), a.Draw); err != nil {
+			return err
+		}
+		t.keys[key] = account{a.Stuck, name}
+		s.Pictures = append(s.Pictures, name)
+	}
+	return nil
 }
 
 // view is what a run's page shows.
 type view struct {
 	*Summary
 	Throughput, Latency template.HTML
-	Findings            []finding
-	Windows             []window
+	Moments             []moment
 	Bands               []history.Fault
 }
 
-// A finding is one thing that is wrong: what, and the evidence.
-type finding struct{ What, Evidence string }
-
-// A window is what clients saw around the ops that a finding names.
-type window struct {
-	Title string
-	Ops   []*history.Op
-}
-
-// windowOps is how many ops are shown before and after one that is wrong.
-const windowOps = 25
-
-func newView(run *history.Run, s *Summary) *view {
-	t := newTimeline(run)
-	v := &view{Summary: s, Throughput: t.throughput(run.Faults), Latency: t.latency(run.Faults), Bands: run.Faults}
-	for _, f := range s.Found {
-		what, evidence, _ := strings.Cut(f, "\n")
-		v.Findings = append(v.Findings, finding{what, evidence})
-		for i, o := range run.Ops {
-			if strings.Contains(f, o.String()) && len(v.Windows) < 20 {
-				v.Windows = append(v.Windows, window{what, run.Ops[max(0, i-windowOps):min(len(run.Ops), i+windowOps+1)]})
-				break
-			}
+func (t *teller) view(s *Summary) *view {
+	line := newTimeline(t.run)
+	v := &view{Summary: s, Throughput: line.throughput(t.run.Faults), Latency: line.latency(t.run.Faults), Bands: t.run.Faults}
+	for i, f := range s.Found {
+		if i < mostTold {
+			v.Moments = append(v.Moments, t.tell(f))
+		} else {
+			v.Moments = append(v.Moments, moment{What: firstLine(f), Evidence: f})
 		}
 	}
 	return v

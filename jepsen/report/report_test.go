@@ -69,8 +69,8 @@ func TestPublish(t *testing.T) {
 	bad.Seed = 8
 	bad.Ops = append(bad.Ops, &history.Op{Kind: history.Get, Key: "k", Called: 7 * time.Second, Returned: 7*time.Second + 1, Read: "v0s", Number: 1, Index: 300, Outcome: history.Done})
 	s, page = publish(t, dir, bad)
-	if s.Verdict != report.Fail || !strings.Contains(page, "What clients saw around it") || !strings.Contains(page, "key-0.html") {
-		t.Errorf("a stale read: %s, %q", s.Verdict, s.Found)
+	if s.Verdict != report.Fail || !strings.Contains(page, "All requests around it") || !strings.Contains(page, "<b>7s..7.000000001s client 0") || !strings.Contains(page, "There is no place for this one") || !strings.Contains(page, `href="key-0.html"`) {
+		t.Errorf("a stale read: %s, %.200q", s.Verdict, s.Found)
 	}
 	empty := &history.Run{Header: history.Header{Kind: "real", Seed: 9, Invalid: []string{"nothing happened"}, Started: time.Unix(2, 0)}}
 	if s, _ := publish(t, dir, empty); s.Verdict != report.Invalid {

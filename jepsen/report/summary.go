@@ -32,6 +32,8 @@ type Summary struct {
 	Logs      []string       `json:"logs,omitempty"`
 	Gap       *Gap           `json:"gap,omitempty"`
 	Took      time.Duration  `json:"took"` // from the first call to the last return
+
+	bad []string // keys that are not linearizable
 }
 
 // A FaultCount is how often a fault was done, how often it was seen to bite, and what
@@ -63,7 +65,7 @@ func Summarise(run *history.Run) *Summary {
 		at = nil
 	}
 	search := check.Search(run.Ops)
-	s.Searched, s.Keys, s.Undecided, s.Pictures = search.Ops, search.Keys, search.Undecided, search.Bad
+	s.Searched, s.Keys, s.Undecided, s.bad = search.Ops, search.Keys, search.Undecided, search.Bad
 	s.Found = slices.Concat(run.Violated, check.Witness(run.Ops, at), search.Found)
 	s.Gap = rank(run.Gaps)
 	switch {

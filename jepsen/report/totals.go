@@ -61,9 +61,9 @@ func (s *shelf) totals() *Totals {
 	t := &Totals{}
 	faults := map[string]*FaultTotal{}
 	gaps := map[string][]time.Duration{}
-	batches := map[string]bool{}
+	batches := map[string]Verdict{}
 	for _, b := range s.batches {
-		batches[b.Folder] = true
+		batches[b.Folder] = b.Verdict
 		t.Simulated.add(b.Verdict, b.Seeds, b.Virtual, b.Ops, b.Searched, b.Faults)
 		t.Simulated.Leaders += b.LeaderChanges
 		countBy(faults, b.Faults, false)
@@ -75,7 +75,8 @@ func (s *shelf) totals() *Totals {
 			t.Real.Leaders += len(r.Gaps)
 			countBy(faults, r.Summary.Faults, true)
 			gaps[r.Disks] = append(gaps[r.Disks], r.Gaps...)
-		case !batches[r.Batch]:
+		// A batch has counted its seeds, unless one was judged anew, and otherwise.
+		case batches[r.Batch] == "" || r.Verdict == Fail && batches[r.Batch] != Fail:
 			t.Simulated.add(r.Verdict, 1, r.Took, r.Ops, r.Searched, r.Summary.Faults)
 			countBy(faults, r.Summary.Faults, false)
 		}
