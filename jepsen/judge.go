@@ -47,6 +47,7 @@ and by the witness, which takes the indexes in the answers for the order of thin
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	completeFormat(c)
 	return c
 }
 
@@ -109,10 +110,13 @@ func readHistory(file string) (*history.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%s is a folder; name a history in it, as in %s", file, filepath.Join(file, "history.jsonl")), f.Close())
+	}
 	defer f.Close() // read only
 	run, err := history.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w; it was changed or cut off since it was written, or another version wrote it: make the run again, or take the file away", file, err)
 	}
 	return run, nil
 }

@@ -50,9 +50,16 @@ the test of the tests. A mutant that gets away within its budget of seeds makes 
 			return hunt(c.Context(), chosen, budget, format, c.OutOrStdout())
 		},
 	}
-	c.Flags().StringSliceVar(&only, "only", nil, "only those of these names")
+	c.Flags().StringArrayVar(&only, "only", nil, "only the one of this name; may be given again")
 	c.Flags().IntVar(&budget, "seeds", 200, "how many seeds each may take")
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	completeFormat(c)
+	complete(c, "only", func(string) (names []string) {
+		for _, m := range sim.Mutants() {
+			names = append(names, m.Name)
+		}
+		return names
+	})
 	c.Flags().BoolVar(&list, "list", false, "list them, and what each breaks")
 	return c
 }

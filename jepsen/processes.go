@@ -41,6 +41,8 @@ func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
 	s.StringVar(&f.out, "out", defaultRuns, "folder for the pages of the runs")
 	s.BoolVar(&f.keep, "keep", false, "keep the data directories of the nodes")
 	s.StringVar(&f.format, "format", "text", "text or json")
+	completeFormat(c)
+	completeList(c, "faults", real.FaultNames)
 }
 
 func runCommand() *cobra.Command {
@@ -80,7 +82,7 @@ func soakCommand() *cobra.Command {
 
 // run makes runs for as long as more wants, and tells what came of each.
 func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) bool) (err error) {
-	if err := known(f.format, "text", "json"); err != nil {
+	if err := f.valid(ctx); err != nil {
 		return err
 	}
 	if err := fabric.Available(); err != nil && f.ifAble {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ their sums. Who interrupts it gets those of the seeds that were finished.`,
 	c.Flags().StringVar(&f.out, "out", "", "folder for the page of the batch, and those of seeds in which something was wrong")
 	c.Flags().BoolVar(&f.all, "all", false, "with --out: pages of all seeds")
 	c.Flags().StringVar(&f.format, "format", "text", "text or json")
+	completeFormat(c)
 	return c
 }
 
@@ -75,27 +77,37 @@ func (o *simOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.Leisure, "leisure", 1, "make the pauses between requests and between faults so many times longer")
 	f.IntVar(&o.Nodes, "nodes", 0, "nodes (default 3, and 5 for every tenth seed)")
 	f.IntVar(&o.Clients, "clients", 0, "clients (default 6)")
-	f.Func("workloads", "what clients do, with commas between (default: all): "+list(sim.Workloads()), func(text string) error {
+	f.Func("workloads", "what clients do, with commas between (default: all): "+strings.Join(workloadNames(), ", "), func(text string) error {
 		for _, name := range strings.Split(text, ",") {
+			if !slices.Contains(workloadNames(), name) {
+				return unknownName("workload", name, workloadNames())
+			}
 			o.Workloads = append(o.Workloads, sim.Workload(name))
 		}
 		return nil
 	})
 	f.Func("faults", "what goes wrong, with commas between, or "+noFaults+" (default: all): "+strings.Join(sim.FaultNames(), ", "), func(text string) error {
 		o.Faults = []string{}
-		if text != noFaults {
-			o.Faults = strings.Split(text, ",")
+		if text == noFaults {
+			return nil
+		}
+		for _, name := range strings.Split(text, ",") {
+			if !slices.Contains(sim.FaultNames(), name) {
+				return unknownName("fault", name, sim.FaultNames())
+			}
+			o.Faults = append(o.Faults, name)
 		}
 		return nil
 	})
+	completeList(c, "workloads", workloadNames)
+	completeList(c, "faults", func() []string { return append(sim.FaultNames(), noFaults) })
 }
 
-func list[T ~string](all []T) string {
-	var words []string
-	for _, w := range all {
-		words = append(words, string(w))
+func workloadNames() (names []string) {
+	for _, w := range sim.Workloads() {
+		names = append(names, string(w))
 	}
-	return strings.Join(words, ", ")
+	return names
 }
 
 // A tally adds up what the children tell.
