@@ -149,7 +149,7 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	}
 	var transport cluster.Transport = overheard{r.sim.Network.Transport(r.ID), r.sim.promises}
 	if wrap := o.Seams.Transport; wrap != nil {
-		transport = wrap(transport)
+		transport = wrap(p, transport)
 	}
 	var inner raftlog.Inner = p.disk.log
 	if wrap := o.Seams.Log; wrap != nil {

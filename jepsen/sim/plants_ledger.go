@@ -17,6 +17,8 @@ import (
 // What is planted between the request path and the ledger. The spaces are those of
 // core/doc.go.
 const (
+	spaceSecret   fsm.Space = 0x10
+	spaceLease    fsm.Space = 0x11
 	spaceToken    fsm.Space = 0x12
 	spaceReceipt  fsm.Space = 0x13
 	spacePolicy   fsm.Space = 0x17
@@ -94,7 +96,7 @@ func orphans(b *fsm.Batch) {
 // shorter has leases granted and renewed for less than was asked.
 func shorter(b *fsm.Batch) {
 	for i := range b.Operations {
-		if o := &b.Operations[i]; (o.Kind == fsm.OpGrantLease || o.Kind == fsm.OpRenewLease) && o.TTL > 0 && inSpace(o.Key, 0x11) {
+		if o := &b.Operations[i]; (o.Kind == fsm.OpGrantLease || o.Kind == fsm.OpRenewLease) && o.TTL > 0 && inSpace(o.Key, spaceLease) {
 			o.TTL = max(1, o.TTL-100*time.Millisecond)
 		}
 	}
@@ -103,7 +105,7 @@ func shorter(b *fsm.Batch) {
 // longer has leases renewed for more than was asked.
 func longer(b *fsm.Batch) {
 	for i := range b.Operations {
-		if o := &b.Operations[i]; o.Kind == fsm.OpGrantLease && inSpace(o.Key, 0x11) {
+		if o := &b.Operations[i]; o.Kind == fsm.OpGrantLease && inSpace(o.Key, spaceLease) {
 			o.TTL += 100 * time.Millisecond
 		}
 	}
