@@ -18,7 +18,7 @@ type moment struct {
 	What, Evidence string
 	Known          bool // whether the finding says when it was
 	At             time.Duration
-	Key            string // of the requests that it names, "" for none
+	Key            string // of the request that it names first; "": it names none
 	Stuck          string // the request that porcupine finds no place for
 	Picture        string // porcupine's, of the key
 	Faults         []history.Fault
@@ -68,22 +68,32 @@ var (
 	indexName = regexp.MustCompile(`\bindex (\d+)`)
 )
 
-// names returns the requests that a finding names, in its order; and without any, the
-// first answer at or above an index that it names.
+// names returns the requests that a finding names, in its order.
 func (t *teller) names(finding string) (named []*history.Op) {
 	for _, name := range opName.FindAllString(finding, -1) {
 		if o := t.byName[name]; o != nil {
 			named = append(named, o)
 		}
 	}
-	if m := indexName.FindStringSubmatch(finding); m != nil && named == nil {
-		index, err := strconv.ParseUint(m[1], 10, 64)
-		i := slices.IndexFunc(t.ops, func(o *history.Op) bool { return err == nil && o.Outcome == history.Done && o.Index >= index })
-		if i >= 0 {
-			named = t.ops[i : i+1]
-		}
-	}
 	return named
+}
+
+// answerAt is the first answer at or above the index that a finding names; nil: it names
+// none.
+func (t *teller) answerAt(finding string) *history.Op {
+	m := indexName.FindStringSubmatch(finding)
+	if m == nil {
+		return nil
+	}
+	index, err := strconv.ParseUint(m[1], 10, 64)
+	if err != nil {
+		return nil // no log is that long
+	}
+	i := slices.IndexFunc(t.ops, func(o *history.Op) bool { return o.Outcome == history.Done && o.Index >= index })
+	if i < 0 {
+		return nil
+	}
+	return t.ops[i]
 }
 
 // tell finds the moment of a finding. A key that is not linearizable lists all its
@@ -92,14 +102,19 @@ func (t *teller) tell(found string) moment {
 	what, evidence, _ := strings.Cut(found, "\n")
 	m := moment{What: what, Evidence: evidence}
 	named := t.names(found)
-	if len(named) == 0 {
+	shown := t.ops
+	if len(named) > 0 {
+		m.Key = named[0].Key
+		shown = slices.DeleteFunc(slices.Clone(t.ops), func(o *history.Op) bool { return o.Key != m.Key })
+		a := t.keys[m.Key]
+		m.Picture = a.picture
+		if a.stuck != nil && slices.Contains(named, a.stuck) {
+			named, m.Stuck = []*history.Op{a.stuck}, a.stuck.String()
+		}
+	} else if o := t.answerAt(found); o != nil {
+		named = []*history.Op{o}
+	} else {
 		return m
-	}
-	m.Key = named[0].Key
-	a := t.keys[m.Key]
-	m.Picture = a.picture
-	if a.stuck != nil && slices.Contains(named, a.stuck) {
-		named, m.Stuck = []*history.Op{a.stuck}, a.stuck.String()
 	}
 	m.Known, m.At = true, named[0].Returned
 	for _, f := range t.run.Faults {
@@ -110,8 +125,7 @@ func (t *teller) tell(found string) moment {
 	for _, o := range within(t.ops, m.At) {
 		m.Ops = append(m.Ops, requestLine{o.String(), slices.Contains(named, o)})
 	}
-	ofKey := slices.DeleteFunc(slices.Clone(t.ops), func(o *history.Op) bool { return o.Key != m.Key })
-	m.Lanes = lanes(within(ofKey, m.At), t.run.Faults, named, m.At)
+	m.Lanes = lanes(within(shown, m.At), t.run.Faults, named, m.At)
 	return m
 }
 

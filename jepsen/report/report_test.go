@@ -147,6 +147,32 @@ func TestTotals(t *testing.T) {
 	}
 }
 
+// The moment of a finding is that of the request that it names, else that of the first
+// answer at its index; what was at work then is told.
+func TestMoments(t *testing.T) {
+	run := sample()
+	run.Violated = []string{"n1 has state aa at index 71, another replica bb", "no answer although nothing was wrong any more: " + run.Ops[250].String(), "it smells"}
+	s, page := publish(t, t.TempDir(), run)
+	if s.Verdict != report.Fail || len(s.Pictures) != 1 {
+		t.Errorf("%s, pictures %q", s.Verdict, s.Pictures)
+	}
+	for _, want := range []string{
+		"<h3>n1 has state aa at index 71, another replica bb</h3>\n<p>At 1.401s of the run.",
+		"At work then, or until a second before: halves &lt;b&gt; (nodes [0]).",
+		"At 5.001s of the run, key <code>k</code>: <a href=\"key-0.html\">",
+		"At work then, or until a second before: no fault.",
+		"<h3>it smells</h3>",
+		"<b>1.4s..1.401s client 0",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n != 4 {
+		t.Errorf("%d drawings, want one for each of two moments, and two over time", n)
+	}
+}
+
 // A folder in which nothing was published has no totals.
 func TestTotalsOfNothing(t *testing.T) {
 	if _, err := report.Total(t.TempDir()); !errors.Is(err, report.ErrNoRuns) {
