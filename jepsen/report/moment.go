@@ -100,7 +100,7 @@ func (t *teller) answerAt(finding string) *history.Op {
 // requests: there it is the one that porcupine finds no place for.
 func (t *teller) tell(found string) moment {
 	what, evidence, _ := strings.Cut(found, "\n")
-	m := moment{What: what, Evidence: evidence}
+	m := moment{What: strings.TrimSuffix(what, ":"), Evidence: evidence}
 	named := t.names(found)
 	shown := t.ops
 	if len(named) > 0 {
@@ -146,11 +146,9 @@ func within(ops []*history.Op, at time.Duration) []*history.Op {
 func (t *teller) keysOf(s *Summary) []string {
 	keys := slices.Clone(s.bad)
 	for _, f := range s.Found[:min(len(s.Found), mostTold)] {
-		for _, o := range t.names(f) {
-			if o.Key != "" && !slices.Contains(keys, o.Key) {
-				keys = append(keys, o.Key)
-			}
-			break // the others have the same key, or say what came before
+		// The other requests that it names have the same key, or say what came before.
+		if named := t.names(f); len(named) > 0 && named[0].Key != "" && !slices.Contains(keys, named[0].Key) {
+			keys = append(keys, named[0].Key)
 		}
 	}
 	return keys[:min(len(keys), mostKeys)]
