@@ -20,6 +20,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/jepsen/report"
 	"github.com/conclave-secrets/conclave/jepsen/sim"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // simFlags are how a simulation is asked for.
@@ -82,7 +83,7 @@ func (o *simOptions) flags(c *cobra.Command) {
 			if !slices.Contains(workloadNames(), name) {
 				return unknownName("workload", name, workloadNames())
 			}
-			o.Workloads = append(o.Workloads, sim.Workload(name))
+			o.Workloads = append(o.Workloads, workload.Name(name))
 		}
 		return nil
 	})
@@ -104,7 +105,7 @@ func (o *simOptions) flags(c *cobra.Command) {
 }
 
 func workloadNames() (names []string) {
-	for _, w := range sim.Workloads() {
+	for _, w := range workload.Names() {
 		names = append(names, string(w))
 	}
 	return names

@@ -108,7 +108,7 @@ func brief(o *history.Op) string {
 func byKey(ops []*history.Op) map[string][]porcupine.Operation {
 	all := map[string][]porcupine.Operation{}
 	for _, o := range ops {
-		if o.Outcome == history.NotDone || !o.Linearizable() || o.Outcome == history.Unknown && !o.Kind.Writes() || o.Key == "" {
+		if o.Outcome == history.NotDone || !o.Linearizable() || o.Outcome == history.Unknown && !changes(o.Kind) || o.Key == "" {
 			continue
 		}
 		returned := int64(o.Returned)
@@ -118,6 +118,14 @@ func byKey(ops []*history.Op) map[string][]porcupine.Operation {
 		all[o.Key] = append(all[o.Key], porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Called), Return: returned})
 	}
 	return all
+}
+
+// changes tells whether an op that nobody saw the end of may matter to others.
+func changes(k history.Kind) bool {
+	if model.IsAccess(k) {
+		return model.ChangesAccess(k)
+	}
+	return k.Writes()
 }
 
 func modelOf(ops []porcupine.Operation) porcupine.Model {
