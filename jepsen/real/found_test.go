@@ -12,6 +12,7 @@ import (
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 )
 
 // What is planted in a cluster that is well is found: a process that ended by
@@ -45,7 +46,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	w := r.newWorker(0)
 	defer w.close()
 	for range 10 {
-		w.send(w.secretOp(history.Put, "app/secret-0-0"), 0)
+		w.Put("app/secret-0-0", 0)
 	}
 	r.mend(ctx)
 	r.converge(ctx)
@@ -69,7 +70,11 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		r.checkAlive(1)
 	})
 	finds("answers about app/secret-0-0", func() {
-		r.book.Add(&history.Op{Kind: history.Get, Key: "app/secret-0-0", Outcome: history.Done})
+		r.world.Book.Add(&history.Op{Kind: history.Get, Key: "app/secret-0-0", Outcome: history.Done})
+		r.checkCoverage(ctx)
+	})
+	finds("answers about auth/token/create", func() {
+		r.world.Book.Add(&history.Op{Kind: model.MakeToken, Outcome: history.Done})
 		r.checkCoverage(ctx)
 	})
 	finds("two states at index", func() {

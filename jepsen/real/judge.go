@@ -9,6 +9,8 @@ import (
 
 	"github.com/conclave-secrets/conclave/jepsen/check"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // Counts says how much happened.
@@ -19,14 +21,16 @@ type Counts struct {
 	Calm, CalmOK int            // ops that no fault touched; of these, answered
 	Faults       map[string]int // by name
 	OverHTTP     int            // requests; the others went over gRPC
+	Access       int            // requests around tokens, policies and wrapping
+	Turned       int            // of these, turned away
 	LeaderKills  int
 	States       int // indexes at which state hashes were compared
 }
 
 // String is a short report.
 func (c Counts) String() string {
-	return fmt.Sprintf("%d requests (%d answered, %d of %d outside faults, %d unknown; %d over HTTP), %d kills of a leader, states compared at %d indexes, faults %v",
-		c.Ops, c.Answered, c.CalmOK, c.Calm, c.Unknown, c.OverHTTP, c.LeaderKills, c.States, c.Faults)
+	return fmt.Sprintf("%d requests (%d answered, %d of %d outside faults, %d unknown; %d over HTTP), %d around access (%d turned away), %d kills of a leader, states compared at %d indexes, faults %v",
+		c.Ops, c.Answered, c.CalmOK, c.Calm, c.Unknown, c.OverHTTP, c.Access, c.Turned, c.LeaderKills, c.States, c.Faults)
 }
 
 // Judge is all that is wrong: Violations, and what jepsen/check finds in the
@@ -37,7 +41,7 @@ func (out *Outcome) Judge() []string {
 
 // sum fills the outcome.
 func (r *run) sum(ctx context.Context, out *Outcome) {
-	ops := r.book.Ops()
+	ops := r.world.Book.Ops()
 	out.Ops, out.NodeLogs = ops, r.logs()
 	out.Faults, out.Gaps = r.nemesis.done, gaps(ops, r.nemesis.leaders, r.nemesis.done)
 	out.Counts = count(ops, out.Faults)
@@ -47,7 +51,12 @@ func (r *run) sum(ctx context.Context, out *Outcome) {
 	right := r.jumped+r.drifted == 0
 	out.Violations, out.Notes = r.found, r.notes
 	r.mu.Unlock()
-	out.Violations = append(out.Violations, check.LeaseTimes(ops, leastLogTime(ops))...)
+	least := leastLogTime(ops)
+	out.Violations = append(out.Violations, check.LeaseTimes(ops, least)...)
+	out.Violations = append(out.Violations, workload.Judge(ops, func(o *history.Op) (time.Time, time.Time, bool) {
+		from, _ := least(o.Index)
+		return from, o.LogTime, true
+	})...)
 	if right {
 		out.Violations = append(out.Violations, lateLeases(ops, r.began)...)
 	}
@@ -71,6 +80,12 @@ func count(ops []*history.Op, faults []history.Fault) Counts {
 		}
 		if o.Outcome == history.Unknown {
 			c.Unknown++
+		}
+		if model.IsAccess(o.Kind) {
+			c.Access++
+			if o.Outcome == history.Refused {
+				c.Turned++
+			}
 		}
 		if !o.Faulty {
 			c.Calm++

@@ -33,7 +33,7 @@ const (
 )
 
 // faults are all that Run knows.
-var faults = slices.Concat(networkFaults, processFaults, clockFaults)
+var faults = slices.Concat(networkFaults, processFaults, rotateFaults, clockFaults)
 
 // FaultNames are the names for Options.Faults.
 func FaultNames() (names []string) {

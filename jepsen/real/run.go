@@ -15,6 +15,7 @@ import (
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // Options says how a run goes. Zero means the stated default.
@@ -78,9 +79,8 @@ type run struct {
 	cluster  *testprocess.Cluster
 	nemesis  *nemesis
 	began    time.Time
-	book     *history.Log
+	world    *workload.World
 	canary   string               // in every value
-	sent     atomic.Int64         // requests, which pick the secrets
 	paced    [pacers]atomic.Int64 // writes of each pacer
 	overHTTP atomic.Int64
 	lives    []atomic.Int64
@@ -91,7 +91,6 @@ type run struct {
 	mu     sync.Mutex
 	found  []string          // guarded by mu; violations
 	notes  []string          // guarded by mu
-	leases []granted         // guarded by mu
 	hashes map[uint64]string // guarded by mu; state hashes by index
 	// How far any clock was ever ahead of ours.
 	jumped, drifted time.Duration // guarded by mu
@@ -102,7 +101,7 @@ func begin(ctx context.Context, o Options) (r *run, err error) {
 	if o.Binary == "" || o.Dir == "" || o.Nodes < 3 {
 		return nil, errors.New("running real processes: a binary, a directory and three nodes or more are needed")
 	}
-	r = &run{options: o, book: &history.Log{}, lives: make([]atomic.Int64, o.Nodes), hashes: map[uint64]string{}, patience: 1500 * time.Millisecond}
+	r = &run{options: o, lives: make([]atomic.Int64, o.Nodes), hashes: map[uint64]string{}, patience: 1500 * time.Millisecond}
 	if r.nemesis, err = newNemesis(r); err != nil {
 		return nil, err
 	}

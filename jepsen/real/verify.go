@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/conclave-secrets/conclave/internal/testprocess"
-	"github.com/conclave-secrets/conclave/jepsen/history"
 )
 
 // lookBack reads every secret and the newest leases once more, through every node:
@@ -25,22 +24,7 @@ func (r *run) lookBack(ctx context.Context) {
 			w := r.newWorker(r.options.Clients + i)
 			defer w.close()
 			w.patience = 30 * time.Second
-			var asked []*history.Op
-			for _, path := range r.secretsSoFar() {
-				asked = append(asked, w.secretOp(history.Get, path))
-			}
-			for _, l := range r.knownLeases() {
-				asked = append(asked, leaseOp(history.Lookup, l))
-			}
-			for _, o := range asked {
-				if ctx.Err() != nil {
-					r.report("the run was ended before everything was read back")
-					return
-				}
-				if w.send(o, i); o.Outcome != history.Done && o.Outcome != history.Refused {
-					r.report("no answer although nothing was wrong any more: %v", o)
-				}
-			}
+			w.LookBack(i, r.pacedSoFar(), func() bool { return ctx.Err() == nil })
 		})
 	}
 	hands.Wait()
