@@ -83,6 +83,8 @@ func TestModels(t *testing.T) {
 		{"check-and-set", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: done, Number: 2}}, true},
 		{"check-and-set that should fail", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: done, Number: 2}}, false},
 		{"failed check-and-set tells the version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: refused, Reason: clash, Number: 1}}, true},
+		{"failed check-and-set tells no version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: refused, Reason: clash}}, true},
+		{"failed check-and-set that matches tells no version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: refused, Reason: clash}}, false},
 		{"failed check-and-set tells an old version", secrets, []history.Op{put("a", 1), put("b", 2), {Kind: history.Put, CAS: cas(0), Value: "c", Outcome: refused, Reason: clash, Number: 1}}, false},
 		{"check-and-set fails although it matches", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: refused, Reason: clash, Number: 1}}, false},
 		{"delete and undelete", secrets, []history.Op{put("a", 1), {Kind: history.Delete, Outcome: done}, missed(deleted), {Kind: history.Undelete, Version: 1, Outcome: done}, got("a", 1)}, true},

@@ -145,6 +145,8 @@ func TestWebSecrets(t *testing.T) {
 		{get, 404, `{"errors":[]}`, workload.Answer{}, conclavev1.Reason_REASON_NOT_FOUND, true, false},
 		{get, 404, `{"data":{"data":null,"metadata":{"version":7,"deletion_time":"2026-01-01T00:00:00Z"}}}`, workload.Answer{}, conclavev1.Reason_REASON_VERSION_DELETED, true, false},
 		{get, 404, `{"data":{"data":null,"metadata":{"version":7,"destroyed":true}}}`, workload.Answer{}, conclavev1.Reason_REASON_VERSION_DESTROYED, true, false},
+		{write, 400, `{"errors":["check-and-set parameter did not match the current version"]}`, workload.Answer{}, conclavev1.Reason_REASON_CAS_MISMATCH, true, false},
+		{write, 400, `{"errors":["no JSON"]}`, workload.Answer{}, conclavev1.Reason_REASON_INVALID, true, false},
 		{get, 503, ``, workload.Answer{}, none, true, false},
 		{write, 0, ``, workload.Answer{}, none, true, true},
 		{write, 500, `{"errors":["whether this was done is not known"]}`, workload.Answer{}, none, true, true},

@@ -43,21 +43,30 @@ func (r *run) webClient() (*http.Client, error) {
 }
 
 // speaksHTTP tells whether a request for a secret can be made in Vault's API with an
-// answer that says as much as the other: that one does not tell a deletion from none, nor
-// the current version of a failed check-and-set. It has no idempotency keys either.
+// answer that says as much as the other: that one does not tell a deletion from none. It
+// has no idempotency keys, and indexes that a client may ask for only as it got them.
 func speaksHTTP(o *history.Op) bool {
-	return o.Kind == history.Put && o.CAS == nil || o.Kind == history.Get && o.Linearizable()
+	return o.Kind == history.Put || o.Kind == history.Get && o.Level != conclavev1.Consistency_CONSISTENCY_AT_LEAST_INDEX
 }
 
 // callWeb sends o, for a secret, to a node over HTTP and puts what comes back into a.
 func (w *worker) callWeb(ctx context.Context, o *history.Op, node int, a *workload.Answer) error {
-	q := workload.Request{Path: "secret/data/" + o.Key}
+	q, header := workload.Request{Path: "secret/data/" + o.Key}, http.Header{}
 	if o.Kind == history.Put {
 		q.Body = map[string]any{"data": map[string]string{"value": o.Value}}
+		if o.CAS != nil {
+			q.Body["options"] = map[string]uint64{"cas": *o.CAS}
+		}
 	} else if o.Version > 0 {
 		q.Path += "?version=" + strconv.FormatUint(o.Version, 10)
 	}
-	got, err := w.exchange(ctx, node, q)
+	switch o.Level {
+	case conclavev1.Consistency_CONSISTENCY_LOCAL:
+		header.Set("X-Conclave-Consistency", "local")
+	case conclavev1.Consistency_CONSISTENCY_BOUNDED:
+		header.Set("X-Conclave-Consistency", o.MaxAge.String())
+	}
+	got, err := w.exchange(ctx, node, q, header)
 	if err != nil {
 		return err
 	}
@@ -66,7 +75,11 @@ func (w *worker) callWeb(ctx context.Context, o *history.Op, node int, a *worklo
 
 // serveWeb sends a request by its path to a node over HTTP.
 func (w *worker) serveWeb(ctx context.Context, node int, q workload.Request) (*workload.Reply, error) {
-	got, err := w.exchange(ctx, node, q)
+	header := http.Header{}
+	if q.Wrap > 0 {
+		header.Set("X-Vault-Wrap-TTL", q.Wrap.String())
+	}
+	got, err := w.exchange(ctx, node, q, header)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +93,8 @@ type webAnswer struct {
 	mark   string // of the index
 }
 
-// exchange makes the request. Its error is one of the harness.
-func (w *worker) exchange(ctx context.Context, node int, q workload.Request) (webAnswer, error) {
+// exchange makes the request, with the headers of header. Its error is one of the harness.
+func (w *worker) exchange(ctx context.Context, node int, q workload.Request, header http.Header) (webAnswer, error) {
 	method, sent := http.MethodGet, []byte(nil)
 	if q.Body != nil {
 		var err error
@@ -102,10 +115,8 @@ func (w *worker) exchange(ctx context.Context, node int, q workload.Request) (we
 	if q.Token.Len() > 0 {
 		token = string(q.Token.Expose())
 	}
+	r.Header = header
 	r.Header.Set("X-Vault-Token", token)
-	if q.Wrap > 0 {
-		r.Header.Set("X-Vault-Wrap-TTL", q.Wrap.String())
-	}
 	w.run.overHTTP.Add(1)
 	resp, err := w.web.Do(r)
 	if err != nil {
@@ -150,8 +161,15 @@ const internalError = "internal error"
 // Error makes an answer the cause of a failure.
 func (got webAnswer) Error() string { return fmt.Sprintf("status %d: %.200s", got.status, got.body) }
 
+// mismatch is in the answer to a failed check-and-set, which does not tell the current
+// version.
+const mismatch = "check-and-set parameter did not match"
+
 // secret reads an answer about a secret in Vault's words.
 func (got webAnswer) secret(o *history.Op, a *workload.Answer) error {
+	if got.status == http.StatusBadRequest && bytes.Contains(got.body, []byte(mismatch)) {
+		return &workload.Failure{Reason: conclavev1.Reason_REASON_CAS_MISMATCH, Cause: got}
+	}
 	if err := got.failure(); err != nil {
 		return err
 	}

@@ -189,17 +189,19 @@ func TestUntilKnown(t *testing.T) {
 func TestLookBack(t *testing.T) {
 	s := newScene()
 	s.keepLease(granted{id: "jobs/1", ttl: time.Second})
+	s.keep(model.MakeToken, &credential{key: "family"})
+	s.keep(model.MakeGate, &credential{key: "gate"})
 	s.client.LookBack(1, []string{"other"}, func() bool { return true })
 	var keys []string
 	for _, o := range s.Book.Ops() {
 		keys = append(keys, o.Key)
 	}
-	if want := append(s.Paths(), "other", "jobs/1"); !slices.Equal(keys, want) || s.found != nil {
+	if want := append(s.Paths(), "other", "jobs/1", "family", "family", "gate"); !slices.Equal(keys, want) || s.found != nil {
 		t.Errorf("read %v, want %v; %v", keys, want, s.found)
 	}
 	s.answer = func(*history.Op) *Answer { return &Answer{Outcome: history.NotDone} }
-	if s.client.LookBack(1, nil, func() bool { return true }); len(s.found) != len(s.Paths())+1 {
-		t.Errorf("%d findings for %d paths and a lease without an answer", len(s.found), len(s.Paths()))
+	if s.client.LookBack(1, nil, func() bool { return true }); len(s.found) != len(s.Paths())+4 {
+		t.Errorf("%d findings for %d paths and four others without an answer", len(s.found), len(s.Paths()))
 	}
 	s.found = nil
 	if s.client.LookBack(1, nil, func() bool { return false }); len(s.found) != 1 {

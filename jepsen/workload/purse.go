@@ -3,6 +3,7 @@ package workload
 import (
 	"github.com/conclave-secrets/conclave/internal/redact"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 )
 
 // credential is something that lets in, by its name in the history.
@@ -20,23 +21,30 @@ func one(key string, token redact.Bytes) *credential {
 
 // A purse holds what the clients have in common to get in with.
 type purse struct {
-	byKey  map[string]*credential
-	newest map[history.Kind][]*credential // the last few, by the kind that made them
+	byKey map[string]*credential
+	made  map[history.Kind][]*credential // in order, by the kind that made them
 }
 
-// newestKept is how many credentials of a kind are used at a time.
-const newestKept = 3
+const (
+	usedAtATime = 3  // credentials of a kind
+	usedAtEnd   = 20 // of the credentials of a kind, once more when all is over
+)
 
 func newPurse() purse {
-	return purse{byKey: map[string]*credential{}, newest: map[history.Kind][]*credential{}}
+	return purse{byKey: map[string]*credential{}, made: map[history.Kind][]*credential{}}
 }
 
 func (w *World) keep(kind history.Kind, made *credential) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.purse.byKey[made.key] = made
-	all := append(w.purse.newest[kind], made)
-	w.purse.newest[kind] = all[max(0, len(all)-newestKept):]
+	w.purse.made[kind] = append(w.purse.made[kind], made)
+}
+
+// last returns the last so many credentials of a kind. The caller holds mu.
+func (p *purse) last(kind history.Kind, most int) []*credential {
+	all := p.made[kind]
+	return all[max(0, len(all)-most):]
 }
 
 // recent returns one of the last few credentials of a kind that has not had all of
@@ -45,7 +53,7 @@ func (c *Client) recent(kind history.Kind) (key string, among int) {
 	c.world.mu.Lock()
 	defer c.world.mu.Unlock()
 	var left []*credential
-	for _, one := range c.world.purse.newest[kind] {
+	for _, one := range c.world.purse.last(kind, usedAtATime) {
 		if one.picked < requestsEach {
 			left = append(left, one)
 		}
@@ -63,4 +71,19 @@ func (w *World) credential(key string) *credential {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.purse.byKey[key]
+}
+
+// lastUses are requests with the newest tokens, and under the newest policies.
+func (w *World) lastUses() (ops []*history.Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, family := range w.purse.last(model.MakeToken, usedAtEnd) {
+		for _, member := range []string{model.Parent, model.Child} {
+			ops = append(ops, &history.Op{Kind: model.UseToken, Key: family.key, Value: member})
+		}
+	}
+	for _, gate := range w.purse.last(model.MakeGate, usedAtEnd) {
+		ops = append(ops, &history.Op{Kind: model.UsePolicy, Key: gate.key})
+	}
+	return ops
 }

@@ -84,25 +84,3 @@ func (c *Client) versioned(kind history.Kind, path string) *history.Op {
 	o.Version = max(1, c.versions[path])
 	return o
 }
-
-// LookBack reads every secret, every list, what else is at paths, and the newest
-// leases once more: the checkers then miss whatever was acknowledged and is gone. The
-// client has no work besides, and nothing is wrong with the cluster any more.
-func (c *Client) LookBack(node int, paths []string, goOn func() bool) {
-	var asked []*history.Op
-	for _, path := range append(c.world.Paths(), paths...) {
-		asked = append(asked, c.secretOp(history.Get, path))
-	}
-	for _, l := range c.world.knownLeases() {
-		asked = append(asked, leaseOp(history.Lookup, l))
-	}
-	for _, o := range asked {
-		if !goOn() {
-			c.world.watch.Report("the run was ended before everything was read back")
-			return
-		}
-		if c.send(o, node); o.Outcome != history.Done && o.Outcome != history.Refused {
-			c.world.watch.Report("no answer although nothing was wrong any more: %v", o)
-		}
-	}
-}
