@@ -51,12 +51,8 @@ func (r *run) sum(ctx context.Context, out *Outcome) {
 	right := r.jumped+r.drifted == 0
 	out.Violations, out.Notes = r.found, r.notes
 	r.mu.Unlock()
-	least := leastLogTime(ops)
-	out.Violations = append(out.Violations, check.LeaseTimes(ops, least)...)
-	out.Violations = append(out.Violations, workload.Judge(ops, func(o *history.Op) (time.Time, time.Time, bool) {
-		from, _ := least(o.Index)
-		return from, o.LogTime, true
-	})...)
+	out.Violations = append(out.Violations, check.LeaseTimes(ops, leastLogTime(ops))...)
+	out.Violations = append(out.Violations, workload.Judge(ops, logTimes(ops))...)
 	if right {
 		out.Violations = append(out.Violations, lateLeases(ops, r.began)...)
 	}
@@ -172,6 +168,16 @@ func leastLogTime(ops []*history.Op) func(index uint64) (time.Time, bool) {
 			return time.Time{}, true
 		}
 		return times[i-1], true
+	}
+}
+
+// logTimes is what a real run knows of the log time at an op's index: what other leases
+// tell, and that the log was not ahead of every clock.
+func logTimes(ops []*history.Op) workload.Bounds {
+	least := leastLogTime(ops)
+	return func(o *history.Op) (from, to time.Time, applied bool) {
+		from, applied = least(o.Index)
+		return from, o.LogTime, applied
 	}
 }
 

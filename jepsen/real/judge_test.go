@@ -77,6 +77,26 @@ func TestLeastLogTime(t *testing.T) {
 	}
 }
 
+// A lease that is shorter or longer than was asked is seen beside others.
+func TestTerms(t *testing.T) {
+	grant := func(index uint64, expires, returned int64) *history.Op {
+		return &history.Op{Kind: history.Grant, Index: index, Expires: time.Unix(expires, 0), TTL: 10 * time.Second, LogTime: time.Unix(returned, 0), Outcome: history.Done}
+	}
+	for name, c := range map[string]struct {
+		third *history.Op
+		found int
+	}{
+		"as asked": {grant(9, 33, 24), 0},
+		"shorter":  {grant(9, 31, 24), 1},
+		"longer":   {grant(9, 35, 24), 1},
+	} {
+		ops := []*history.Op{grant(3, 30, 21), grant(5, 32, 23), c.third}
+		if found := workload.Judge(ops, logTimes(ops)); len(found) != c.found {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
 func TestLateLeases(t *testing.T) {
 	began := time.Unix(1000, 0)
 	o := &history.Op{Kind: history.Lookup, Outcome: history.Done, Called: 10 * time.Second, Expires: began.Add(6 * time.Second)}

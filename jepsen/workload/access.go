@@ -42,7 +42,7 @@ func (c *Client) pickWrapping() *history.Op {
 // writing is the value of a request under a policy that writes.
 const writing = "write"
 
-// policiesAtATime is how many policies the clients change and use.
+// Of fewer policies than this, clients make another.
 const policiesAtATime = 2
 
 func (c *Client) pickPolicies() *history.Op {

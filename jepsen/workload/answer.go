@@ -91,14 +91,19 @@ func (a *Answer) Conclude(o *history.Op, err error) error {
 	}
 	var f *Failure
 	if !errors.As(err, &f) {
-		f = &Failure{Unknown: true, Excused: true}
-		err = fmt.Errorf("an error without a reason: %v: %w", o, err)
-	} else {
-		err = nil
+		a.end(o, &Failure{Unknown: true})
+		return fmt.Errorf("an error without a reason: %v: %w", o, err)
 	}
+	a.end(o, f)
+	if !f.Excused && !possible(o, f.Reason) {
+		return fmt.Errorf("an answer that this request cannot have: %v: %w", o, f)
+	}
+	return nil
+}
+
+func (a *Answer) end(o *history.Op, f *Failure) {
 	a.Reason = f.Reason
-	m := meanings[f.Reason]
-	switch m {
+	switch meanings[f.Reason] {
 	case refused, turnedAway:
 		a.Outcome, a.Number = history.Refused, f.Current
 	case unknown:
@@ -110,11 +115,17 @@ func (a *Answer) Conclude(o *history.Op, err error) error {
 		// Also after a plain refusal: an earlier attempt may have been carried out.
 		a.Outcome, a.Number = history.Unknown, 0
 	}
-	cannotBe := m == impossible || m == 0 || m == turnedAway && !model.IsAccess(o.Kind)
-	if cannotBe && !f.Excused {
-		return fmt.Errorf("an answer that this request cannot have: %v: %w", o, f)
+}
+
+// possible tells whether o can be told this reason.
+func possible(o *history.Op, reason conclavev1.Reason) bool {
+	switch meanings[reason] {
+	case refused, notDone, unknown:
+		return true
+	case turnedAway:
+		return model.IsAccess(o.Kind)
 	}
-	return err
+	return false
 }
 
 // differs tells whether two answers to one request, sent twice, contradict each other.

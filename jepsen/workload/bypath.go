@@ -13,8 +13,8 @@ import (
 
 // A Request is one by its path in Vault's API below /v1/.
 type Request struct {
-	Token redact.Bytes   // who asks; none: the root
-	Path  string         // without the parameters that some side adds
+	Token redact.Bytes // who asks; none: the root
+	Path  string
 	Body  map[string]any // of a write; nil: it reads
 	Wrap  time.Duration  // above zero: have the answer wrapped
 }
@@ -33,8 +33,8 @@ const createToken = "auth/token/create"
 
 func policyPath(name string) string { return "sys/policies/acl/" + name }
 
-// path is that of a request that is one by its path.
-func path(o *history.Op) string {
+// pathOf is where o asks.
+func pathOf(o *history.Op) string {
 	switch o.Kind {
 	case model.MakeLimited:
 		return createToken
@@ -64,7 +64,7 @@ func Answered(o *history.Op) []string {
 	case o.Kind == model.UsePolicy && o.Value != writing:
 		return nil // who is told that there is nothing has been let in
 	}
-	return []string{path(o)}
+	return []string{pathOf(o)}
 }
 
 // ByPath carries out o, which is around access, with requests that serve sends, and
@@ -106,7 +106,7 @@ func (w *World) ByPath(o *history.Op, a *Answer, serve func(Request) (*Reply, er
 
 // request is o as one request.
 func (w *World) request(o *history.Op, with *credential) Request {
-	q := Request{Path: path(o)}
+	q := Request{Path: pathOf(o)}
 	switch o.Kind {
 	case model.MakeLimited:
 		q.Body = map[string]any{"num_uses": model.LimitedUses, "ttl": accessLife.String()}

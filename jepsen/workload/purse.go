@@ -53,9 +53,9 @@ func (c *Client) recent(kind history.Kind) (key string, among int) {
 	c.world.mu.Lock()
 	defer c.world.mu.Unlock()
 	var left []*credential
-	for _, one := range c.world.purse.last(kind, usedAtATime) {
-		if one.picked < requestsEach {
-			left = append(left, one)
+	for _, made := range c.world.purse.last(kind, usedAtATime) {
+		if made.picked < requestsEach {
+			left = append(left, made)
 		}
 	}
 	if len(left) == 0 {
