@@ -116,7 +116,7 @@ func TestLateLeases(t *testing.T) {
 // What the SDK says becomes what the workload knows.
 func TestFailure(t *testing.T) {
 	mismatch := conclavev1.Reason_REASON_CAS_MISMATCH
-	write, limited := history.Put, model.UseLimited
+	r, write, limited := &run{}, history.Put, model.UseLimited
 	for _, c := range []struct {
 		kind history.Kind
 		err  client.Error
@@ -130,7 +130,7 @@ func TestFailure(t *testing.T) {
 		{limited, client.Error{Reason: client.ReasonSealed, Outcome: client.OutcomeNotDone}, workload.Failure{Reason: conclavev1.Reason_REASON_SEALED}},
 	} {
 		var got *workload.Failure
-		if err := failure(&history.Op{Kind: c.kind}, &c.err); !errors.As(err, &got) {
+		if err := r.failure(&history.Op{Kind: c.kind}, &c.err); !errors.As(err, &got) {
 			t.Fatalf("%+v became %v", c.err, err)
 		}
 		got.Cause = nil
@@ -138,7 +138,7 @@ func TestFailure(t *testing.T) {
 			t.Errorf("%s: %+v became %+v, want %+v", c.kind, c.err, *got, c.want)
 		}
 	}
-	if other := errors.New("something"); failure(put(0, 0), other) != other || failure(put(0, 0), nil) != nil {
+	if other := errors.New("something"); r.failure(put(0, 0), other) != other || r.failure(put(0, 0), nil) != nil {
 		t.Error("what is no error of the SDK does not stay as it is")
 	}
 }

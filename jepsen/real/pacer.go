@@ -67,7 +67,7 @@ func (p *pacer) Send(o *history.Op, _ int, key string) *workload.Answer {
 	o.Sent++
 	// Which node answered is not known, so it is the answer of no life.
 	a := &workload.Answer{Node: p.number % len(p.run.cluster.Nodes), Life: int(p.run.lifeSum.Add(1))}
-	err := failure(o, call(context.Background(), p.client, o, key, a))
+	err := p.run.failure(o, call(context.Background(), p.client, o, key, a))
 	if err := a.Conclude(o, err); err != nil {
 		p.run.report("%v", err)
 	}

@@ -70,7 +70,7 @@ func (w *worker) servePath(ctx context.Context, o *history.Op, node int, q workl
 		got, err = c.Paths.Write(ctx, q.Path, q.Body, client.PathOptions{WrapTTL: q.Wrap})
 	}
 	if err != nil {
-		return nil, failure(o, err)
+		return nil, w.run.failure(o, err)
 	}
 	if got.Missing {
 		return nil, &workload.Failure{Reason: conclavev1.Reason_REASON_NOT_FOUND}

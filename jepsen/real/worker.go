@@ -92,11 +92,11 @@ func (w *worker) carry(ctx context.Context, o *history.Op, node int, key string,
 	case key == "" && speaksHTTP(o) && w.rng.IntN(10) < 3:
 		return w.callWeb(ctx, o, node, a)
 	}
-	return failure(o, call(ctx, w.nodes[node], o, key, a))
+	return w.run.failure(o, call(ctx, w.nodes[node], o, key, a))
 }
 
 // failure puts an error of the SDK into the workload's words. What is none stays as it is.
-func failure(o *history.Op, err error) error {
+func (r *run) failure(o *history.Op, err error) error {
 	e := client.AsError(err)
 	if e == nil {
 		return err
