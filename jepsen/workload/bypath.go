@@ -78,8 +78,9 @@ func (w *World) ByPath(o *history.Op, a *Answer, serve func(Request) (*Reply, er
 	}
 	with := w.credential(o.Key)
 	reply, err := serve(w.request(o, with))
-	if o.Kind == model.UsePolicy && nothingThere(err) {
-		return nil
+	reads := o.Kind == model.UseToken || o.Kind == model.UsePolicy && o.Value != writing
+	if o.Kind == model.UsePolicy && reads && nothingThere(err) {
+		return nil // let in
 	}
 	if err != nil {
 		return err
@@ -97,7 +98,6 @@ func (w *World) ByPath(o *history.Op, a *Answer, serve func(Request) (*Reply, er
 		}
 	}
 	// Those that may have written nothing name an index that is not theirs alone.
-	reads := o.Kind == model.UseToken || o.Kind == model.UsePolicy && o.Value != writing
 	if !reads && o.Kind != model.RevokeToken {
 		a.Index = reply.Index
 	}

@@ -71,6 +71,10 @@ func TestByPathFails(t *testing.T) {
 	if err := s.ByPath(use, &Answer{}, told(conclavev1.Reason_REASON_NOT_FOUND)); err != nil {
 		t.Errorf("let in and told that nothing is there: %v", err)
 	}
+	writes := &history.Op{Kind: model.UsePolicy, Key: "g", Value: writing}
+	if err := s.ByPath(writes, &Answer{}, told(conclavev1.Reason_REASON_NOT_FOUND)); err == nil {
+		t.Error("a write that was not found was let in")
+	}
 	var f *Failure
 	if err := s.ByPath(use, &Answer{}, told(conclavev1.Reason_REASON_DENIED)); !errors.As(err, &f) || f.Reason != conclavev1.Reason_REASON_DENIED {
 		t.Errorf("denied: %v", err)
