@@ -51,7 +51,7 @@ func (c *courier) Send(o *history.Op, node int, key string) *workload.Answer {
 		*a = workload.Answer{Node: node, Life: p.Life}
 		err = &workload.Failure{Unknown: true}
 	}
-	if err := a.Conclude(o, c.failure(p, o, err)); err != nil {
+	if err := a.Conclude(o, err); err != nil {
 		c.run.report("%v", err)
 	}
 	return a
@@ -63,7 +63,7 @@ func (c *courier) failure(p *testcluster.Process, o *history.Op, err error) erro
 	if !errors.As(err, &e) {
 		return err
 	}
-	f := &workload.Failure{Reason: e.Reason, Unknown: e.Outcome != conclavev1.Outcome_OUTCOME_NOT_DONE, Current: e.CurrentVersion, Cause: fmt.Errorf("%w (%w)", e, e.Unwrap())}
+	f := &workload.Failure{Reason: e.Reason, Unknown: e.Outcome != conclavev1.Outcome_OUTCOME_NOT_DONE, Current: e.CurrentVersion, Cause: fmt.Errorf("%w (%v)", e, e.Unwrap())}
 	if e.Reason == conclavev1.Reason_REASON_INTERNAL && p.Doomed() {
 		// The node has halted, and its process would be ending: who is told anything, is
 		// told that something went wrong.
@@ -80,10 +80,10 @@ func (c *courier) failure(p *testcluster.Process, o *history.Op, err error) erro
 func (c *courier) call(ctx context.Context, p *testcluster.Process, o *history.Op, key string, a *workload.Answer) error {
 	switch o.Kind {
 	case history.Put, history.Get, history.Delete, history.Undelete, history.Destroy:
-		return c.callSecrets(ctx, p, o, key, a)
+		return c.failure(p, o, c.callSecrets(ctx, p, o, key, a))
 	}
 	if !model.IsAccess(o.Kind) {
-		return c.callLeases(ctx, p, o, key, a)
+		return c.failure(p, o, c.callLeases(ctx, p, o, key, a))
 	}
 	return c.run.world.ByPath(o, a, func(q workload.Request) (*workload.Reply, error) {
 		reply, err := c.serve(ctx, p, o, q)
