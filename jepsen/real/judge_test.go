@@ -3,8 +3,12 @@ package real
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,7 +117,8 @@ func TestLateLeases(t *testing.T) {
 	}
 }
 
-// What the SDK says becomes what the workload knows.
+// What the SDK says, or that nothing was said over HTTP, becomes what the workload
+// knows.
 func TestFailure(t *testing.T) {
 	mismatch := conclavev1.Reason_REASON_CAS_MISMATCH
 	r, write, limited := &run{}, history.Put, model.UseLimited
@@ -136,6 +141,13 @@ func TestFailure(t *testing.T) {
 		got.Cause = nil
 		if *got != c.want {
 			t.Errorf("%s: %+v became %+v, want %+v", c.kind, c.err, *got, c.want)
+		}
+	}
+	dialling := fmt.Errorf("asking: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED})
+	for err, sent := range map[error]bool{dialling: false, &net.OpError{Op: "read", Err: syscall.ECONNRESET}: true, io.ErrUnexpectedEOF: true} {
+		var got *workload.Failure
+		if !errors.As(brokenOff(err), &got) || got.Unknown != sent {
+			t.Errorf("%v became %+v", err, got)
 		}
 	}
 	if other := errors.New("something"); r.failure(put(0, 0), other) != other || r.failure(put(0, 0), nil) != nil {
@@ -168,7 +180,6 @@ func TestWebSecrets(t *testing.T) {
 		{write, 400, `{"errors":["check-and-set parameter did not match the current version"]}`, workload.Answer{}, conclavev1.Reason_REASON_CAS_MISMATCH, true, false},
 		{write, 400, `{"errors":["no JSON"]}`, workload.Answer{}, conclavev1.Reason_REASON_INVALID, true, false},
 		{get, 503, ``, workload.Answer{}, none, true, false},
-		{write, 0, ``, workload.Answer{}, none, true, true},
 		{write, 500, `{"errors":["whether this was done is not known"]}`, workload.Answer{}, none, true, true},
 		{write, 500, `{"errors":["internal error"]}`, workload.Answer{}, conclavev1.Reason_REASON_INTERNAL, true, true},
 		{get, 403, `{"errors":[]}`, workload.Answer{}, conclavev1.Reason_REASON_DENIED, true, false},

@@ -88,12 +88,13 @@ func (w *worker) serveWeb(ctx context.Context, node int, q workload.Request) (*w
 
 // webAnswer is what came back over HTTP.
 type webAnswer struct {
-	status int // 0: it broke off on the way, in whatever way
+	status int
 	body   []byte
 	mark   string // of the index
 }
 
-// exchange makes the request, with the headers of header. Its error is one of the harness.
+// exchange makes the request, with the headers of header. That it got no answer is a
+// *workload.Failure.
 func (w *worker) exchange(ctx context.Context, node int, q workload.Request, header http.Header) (webAnswer, error) {
 	method, sent := http.MethodGet, []byte(nil)
 	if q.Body != nil {
@@ -120,14 +121,23 @@ func (w *worker) exchange(ctx context.Context, node int, q workload.Request, hea
 	w.run.overHTTP.Add(1)
 	resp, err := w.web.Do(r)
 	if err != nil {
-		return webAnswer{}, nil
+		return webAnswer{}, brokenOff(err)
 	}
 	got := webAnswer{status: resp.StatusCode, mark: resp.Header.Get("X-Vault-Index")}
 	got.body, err = io.ReadAll(resp.Body)
-	if cerr := resp.Body.Close(); err != nil || cerr != nil {
-		return webAnswer{}, nil
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return webAnswer{}, brokenOff(err)
 	}
 	return got, nil
+}
+
+// brokenOff is the failure of a request that got no answer.
+func brokenOff(err error) error { return &workload.Failure{Unknown: !neverSent(err), Cause: err} }
+
+// neverSent tells whether there was no connection to send anything on.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // failure is how a request failed, for which Vault has fewer words than the API. Nil:
@@ -136,8 +146,6 @@ func (got webAnswer) failure() error {
 	switch got.status {
 	case http.StatusOK, http.StatusNoContent, http.StatusNotFound:
 		return nil
-	case 0:
-		return &workload.Failure{Unknown: true, Cause: errors.New("broken off")}
 	case http.StatusServiceUnavailable: // only this says that nothing was done
 		return &workload.Failure{Cause: errors.New("unavailable")}
 	case http.StatusBadRequest:

@@ -103,7 +103,8 @@ func (r *run) failure(o *history.Op, err error) error {
 	}
 	f := &workload.Failure{Reason: reasonOf(e.Reason), Unknown: e.Outcome == client.OutcomeUnknown, Current: e.CurrentVersion, Cause: e}
 	if o.Kind == model.UseLimited && f.Reason == 0 {
-		f.Unknown = true // the SDK says that nothing was done of a read, but this one uses something up
+		// The SDK says that nothing was done of a read, but this one uses something up.
+		f.Unknown = !neverSent(e)
 	}
 	return f
 }

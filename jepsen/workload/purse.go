@@ -47,6 +47,15 @@ func (p *purse) last(kind history.Kind, most int) []*credential {
 	return all[max(0, len(all)-most):]
 }
 
+// uses is how many requests a credential has, made by a kind. What is used up has few
+// more than it is good for: each whose end nobody saw doubles the search for an order.
+func uses(kind history.Kind) int {
+	if kind == model.MakeLimited || kind == model.MakeWrapped {
+		return 4 * model.LimitedUses
+	}
+	return requestsEach
+}
+
 // recent returns one of the last few credentials of a kind that has not had all of
 // its requests, and how many of those there are.
 func (c *Client) recent(kind history.Kind) (key string, among int) {
@@ -54,7 +63,7 @@ func (c *Client) recent(kind history.Kind) (key string, among int) {
 	defer c.world.mu.Unlock()
 	var left []*credential
 	for _, made := range c.world.purse.last(kind, usedAtATime) {
-		if made.picked < requestsEach {
+		if made.picked < uses(kind) {
 			left = append(left, made)
 		}
 	}
