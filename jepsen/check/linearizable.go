@@ -133,6 +133,8 @@ func modelOf(ops []porcupine.Operation) porcupine.Model {
 	switch kind {
 	case history.Grant, history.Renew, history.Revoke, history.Lookup:
 		return model.Leases()
+	case history.Transfer, history.Balances:
+		return model.Banks()
 	}
 	if model.IsAccess(kind) {
 		return model.Access()

@@ -15,7 +15,7 @@ import (
 // asked says what the clients ask for. The leases are short, so that they expire while
 // a run lasts.
 func (r *run) asked() workload.Options {
-	return workload.Options{Mix: workload.Names(), Canary: r.canary + " ", Pause: 25 * time.Millisecond, MaxAge: 200 * time.Millisecond,
+	return workload.Options{Mix: workload.OfAPI(), Canary: r.canary + " ", Pause: 25 * time.Millisecond, MaxAge: 200 * time.Millisecond,
 		TTLs: []time.Duration{time.Second, 3 * time.Second, 10 * time.Second}}
 }
 

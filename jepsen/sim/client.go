@@ -82,6 +82,9 @@ func (c *courier) call(ctx context.Context, p *testcluster.Process, o *history.O
 	case history.Put, history.Get, history.Delete, history.Undelete, history.Destroy:
 		return c.failure(p, o, c.callSecrets(ctx, p, o, key, a))
 	}
+	if o.Kind == history.Transfer || o.Kind == history.Balances {
+		return c.callBank(ctx, p, o, a)
+	}
 	if !model.IsAccess(o.Kind) {
 		return c.failure(p, o, c.callLeases(ctx, p, o, key, a))
 	}

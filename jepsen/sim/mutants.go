@@ -87,6 +87,7 @@ var writeMutants = []Mutant{
 	{"acknowledged and dropped", "what is acknowledged is there", "", loseSome()},
 	{"a renewal carried out twice", "once and no more", "", onProposals(twice)},
 	{"another index than the write has", "answers name their place in the log", "", onProposals(elsewhere)},
+	{"half a batch carried out", "a batch is done whole or not at all", "money was made or lost", onBatches(halve)},
 	{"receipts lost", "a request sent again is not carried out again", "", without(func(o *fsm.Operation) bool { return o.Kind == fsm.OpPutRecord && inSpace(o.Key, spaceReceipt) })},
 	{"destroyed only in word", "destroyed is destroyed", "", without(isKind(fsm.OpDestroyVersions))},
 	{"deleted only in word", "deleted is deleted", "", without(isKind(fsm.OpDeleteVersions))},

@@ -74,6 +74,13 @@ func isKind(kind fsm.OperationKind) func(*fsm.Operation) bool {
 	return func(o *fsm.Operation) bool { return o.Kind == kind }
 }
 
+// halve does the first operation of a transfer only.
+func halve(b *fsm.Batch) {
+	if len(b.Operations) == 2 && inSpace(b.Operations[1].Key, spaceBank) {
+		b.Operations = b.Operations[:1]
+	}
+}
+
 // freeUses forgets that a token was used: its record is rewritten where no token is made.
 func freeUses(b *fsm.Batch) {
 	if slices.ContainsFunc(b.Operations, func(o fsm.Operation) bool { return o.Kind == fsm.OpGrantLease && inSpace(o.Key, spaceToken) }) {

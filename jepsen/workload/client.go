@@ -71,7 +71,7 @@ func (c *Client) request(name Name) {
 	}
 	o := c.pick(name)
 	switch again := c.rng.Float64(); {
-	case model.IsAccess(o.Kind): // it has no idempotency key
+	case model.IsAccess(o.Kind), name == Transfers: // it has no idempotency key
 		c.send(o, node)
 	case o.Kind.Writes() && again < 0.12:
 		c.sendTwice(o, node)
@@ -93,6 +93,8 @@ func (c *Client) pick(name Name) *history.Op {
 		return c.pickPolicies()
 	case Wrapping:
 		return c.pickWrapping()
+	case Transfers:
+		return c.pickTransfers()
 	}
 	return c.pickSecrets()
 }

@@ -122,7 +122,7 @@ func TestAllIsDrawn(t *testing.T) {
 		}
 	}
 	for _, kind := range []history.Kind{history.Put, history.Get, history.Delete, history.Undelete, history.Destroy, history.Grant, history.Renew, history.Revoke, history.Lookup,
-		model.MakeToken, model.UseToken, model.RevokeToken, model.MakeLimited, model.UseLimited, model.MakeGate, model.SetPolicy, model.UsePolicy, model.MakeWrapped, model.Unwrap} {
+		model.MakeToken, model.UseToken, model.RevokeToken, model.MakeLimited, model.UseLimited, model.MakeGate, model.SetPolicy, model.UsePolicy, model.MakeWrapped, model.Unwrap, history.Transfer, history.Balances} {
 		if kinds[kind] == 0 {
 			t.Errorf("%s was never drawn", kind)
 		}

@@ -15,7 +15,7 @@ type Bounds func(o *history.Op) (least, most time.Time, applied bool)
 // Judge runs the checks that are not in package check, because they need to know how
 // these workloads are made.
 func Judge(ops []*history.Op, at Bounds) []string {
-	return slices.Concat(judgeLists(ops), judgeGates(ops), judgeTerms(ops, at))
+	return slices.Concat(judgeLists(ops), judgeGates(ops), judgeBanks(ops), judgeTerms(ops, at))
 }
 
 // judgeTerms checks that a lease was granted for as long as was asked, from the log

@@ -65,3 +65,31 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// Money that a read shows is all there, and moved by exactly the transfers up to the
+// read's index.
+func TestBanksAreJudged(t *testing.T) {
+	move := func(index uint64, outcome history.Outcome) *history.Op {
+		return &history.Op{Kind: history.Transfer, Key: "bank-0", Value: model.Order{From: 0, To: 1, Amount: 4}.String(), Outcome: outcome, Index: index}
+	}
+	read := func(index uint64, text string) *history.Op {
+		return &history.Op{Kind: history.Balances, Key: "bank-0", Read: text, Outcome: history.Done, Index: index}
+	}
+	for _, c := range []struct {
+		name  string
+		ops   []*history.Op
+		found bool
+	}{
+		{"before and after", []*history.Op{read(1, "10 10 10 10"), move(2, history.Done), read(2, "6 14 10 10")}, false},
+		{"half a transfer", []*history.Op{move(2, history.Done), read(2, "6 10 10 10")}, true},
+		{"more than there is", []*history.Op{read(2, "-4 24 10 10")}, true},
+		{"not what it says", []*history.Op{read(2, "ten 10 10 10")}, true},
+		{"older than its index", []*history.Op{move(2, history.Done), read(3, "10 10 10 10")}, true},
+		{"newer than its index", []*history.Op{move(5, history.Done), read(3, "6 14 10 10")}, true},
+		{"nobody knows", []*history.Op{move(0, history.Unknown), read(3, "6 14 10 10")}, false},
+	} {
+		if found := judgeBanks(c.ops); (len(found) > 0) != c.found {
+			t.Errorf("%s: %q", c.name, found)
+		}
+	}
+}

@@ -2,8 +2,8 @@ package workload
 
 import "github.com/conclave-secrets/conclave/jepsen/history"
 
-// LookBack reads every secret, every list, what else is at paths, and the newest leases
-// once more, and uses the newest tokens and policies: the checkers then miss whatever was
+// LookBack reads every secret, every list, every bank, what else is at paths, and the
+// newest leases once more, and uses the newest tokens and policies: the checkers then miss whatever was
 // acknowledged and is gone. Nothing is wrong with the cluster any more, and goOn tells
 // whether there is time.
 func (c *Client) LookBack(node int, paths []string, goOn func() bool) {
@@ -14,6 +14,7 @@ func (c *Client) LookBack(node int, paths []string, goOn func() bool) {
 	for _, l := range c.world.knownLeases() {
 		asked = append(asked, leaseOp(history.Lookup, l))
 	}
+	asked = append(asked, c.world.banksSoFar()...)
 	for _, o := range append(asked, c.world.lastUses()...) {
 		if !goOn() {
 			c.world.watch.Report("the run was ended before everything was read back")

@@ -22,13 +22,21 @@ const (
 	Tokens   Name = "tokens"   // families of tokens, and tokens for a number of uses
 	Policies Name = "policies" // a policy changes while requests ask for its permission
 	Wrapping Name = "wrapping" // answers that are given out once
+	// Transfers move what two records hold in one batch. They are for the ledger, which
+	// only the simulation can reach.
+	Transfers Name = "transfers"
 )
 
+// OfAPI returns the workloads that the API can carry.
+func OfAPI() []Name {
+	return slices.DeleteFunc(Names(), func(n Name) bool { return n == Transfers })
+}
+
 // Names returns the names of all workloads.
-func Names() []Name { return []Name{Secrets, Lists, Leases, Tokens, Policies, Wrapping} }
+func Names() []Name { return []Name{Secrets, Lists, Leases, Tokens, Policies, Wrapping, Transfers} }
 
 // weights says how often each workload has its turn, beside the others.
-var weights = map[Name]int{Secrets: 44, Lists: 8, Leases: 22, Tokens: 14, Policies: 7, Wrapping: 5}
+var weights = map[Name]int{Secrets: 44, Lists: 8, Leases: 22, Tokens: 14, Policies: 7, Wrapping: 5, Transfers: 6}
 
 // requestsEach is about how many requests a key has before clients leave it for
 // another: the search for an order takes longer the more there are.
@@ -59,10 +67,11 @@ type Watch interface {
 type World struct {
 	Book history.Log // of all that was asked
 
-	options Options
-	watch   Watch
-	secrets atomic.Int64 // requests, which pick the secrets
-	lists   atomic.Int64 // appends, likewise
+	options   Options
+	watch     Watch
+	secrets   atomic.Int64 // requests, which pick the secrets
+	lists     atomic.Int64 // appends, likewise
+	transfers atomic.Int64 // likewise
 
 	mu     sync.Mutex
 	leases []granted // guarded by mu
