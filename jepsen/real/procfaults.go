@@ -242,11 +242,11 @@ func installed(log string) int {
 // snapshots names all snapshots of all nodes but one.
 func (b *blow) snapshots(but int) string {
 	var all []string
-	for i, n := range b.run.cluster.Nodes {
+	for i := range b.run.options.Nodes {
 		if i == but {
 			continue
 		}
-		names, err := filepath.Glob(filepath.Join(n.DataDir, "snapshots", "*"))
+		names, err := filepath.Glob(filepath.Join(b.run.files(i), "snapshots", "*"))
 		if err != nil {
 			b.run.report("listing snapshots: %v", err)
 		}

@@ -73,9 +73,11 @@ func (r *run) converge(ctx context.Context) {
 // checkFiles looks at all that the nodes left: logs without traces of a crash, audit
 // logs whose chain holds, and no secret in clear anywhere.
 func (r *run) checkFiles(ctx context.Context) {
-	for i, path := range r.logs() {
+	for _, path := range r.logs() {
 		r.checkLog(path)
-		r.checkAudit(ctx, i)
+	}
+	for _, dir := range r.allFiles() {
+		r.checkAudit(ctx, dir)
 	}
 	canaries := testprocess.NewCanaries()
 	canaries.Add("a value", []byte(r.canary))
@@ -85,6 +87,9 @@ func (r *run) checkFiles(ctx context.Context) {
 	}
 	searched := 0
 	err := filepath.WalkDir(r.options.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && r.isMount(path) {
+			return fs.SkipDir // the backing store is searched
+		}
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -117,11 +122,11 @@ func (r *run) checkLog(path string) {
 	}
 }
 
-// checkAudit has the binary verify a node's audit log.
-func (r *run) checkAudit(ctx context.Context, node int) {
-	file := filepath.Join(r.node(node).DataDir, "audit", "audit.log")
+// checkAudit has the binary verify the audit log of a data directory.
+func (r *run) checkAudit(ctx context.Context, dir string) {
+	file := filepath.Join(dir, "audit", "audit.log")
 	out, err := exec.CommandContext(ctx, r.options.Binary, "audit", "verify", file).CombinedOutput()
 	if err != nil {
-		r.report("the audit log of node %d does not verify: %v\n%s", node, err, out)
+		r.report("the audit log %s does not verify: %v\n%s", file, err, out)
 	}
 }
