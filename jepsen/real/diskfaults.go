@@ -83,6 +83,7 @@ func (b *blow) impair(node int, rule faultfs.Rule, what string, least, most time
 	fs := b.run.disks[node].system()
 	before := fs.Counts()[badDisk]
 	rule.Name = badDisk
+	b.run.breakDisk()
 	if err := fs.Set(rule); err != nil {
 		return err
 	}
@@ -153,27 +154,22 @@ func (b *blow) startBad(node int, rule faultfs.Rule) error {
 	fs := b.run.disks[node].system()
 	before := fs.Counts()[badDisk]
 	rule.Name = badDisk
+	b.run.breakDisk()
 	if err := fs.Set(rule); err != nil {
 		return err
 	}
-	if err := b.run.node(node).Start(); err != nil {
+	ended, _, err := b.startDoubtful(node, 15*time.Second, true)
+	if err != nil {
 		return err
 	}
-	b.tryUnseal(node)
-	b.hold()
+	if ended {
+		b.prove("nodes that refused to serve", 1)
+	} else {
+		b.hold()
+	}
 	fs.Clear(badDisk)
 	b.prove("reads failed", fs.Counts()[badDisk]-before)
 	return nil
-}
-
-// tryUnseal unseals a node that may well not come up.
-func (b *blow) tryUnseal(node int) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 4*time.Second)
-	defer cancel()
-	if err := b.run.node(node).Unseal(ctx); err != nil {
-		return // it is what the fault is about
-	}
-	b.prove("nodes that came up all the same", 1)
 }
 
 // nearlyFull leaves a node less room than it wants to go on taking writes with. It

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/conclave-secrets/conclave/jepsen/faultfs"
 )
@@ -159,6 +161,16 @@ func (r *run) idOf(node int) (string, error) {
 	}
 	return said.ID, nil
 }
+
+// breakDisk notes that a disk goes wrong, until all are healed.
+func (r *run) breakDisk() { r.badUntil.Store(math.MaxInt64) }
+
+// disksBad tells whether a disk was bad at some time since t. A node whose disk is
+// bad may say that it cannot write its audit log.
+func (r *run) disksBad(t time.Duration) bool { return int64(t) < r.badUntil.Load() }
+
+// noteHealed notes that the processes which had bad disks are gone.
+func (r *run) noteHealed() { r.badUntil.CompareAndSwap(math.MaxInt64, int64(r.now())) }
 
 func (r *run) healDisks() {
 	for _, d := range r.disks {

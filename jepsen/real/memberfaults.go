@@ -166,9 +166,9 @@ func (b *blow) awaitRefusal(node int, why string) error {
 }
 
 // startDoubtful starts a node that may refuse to serve, and waits until it has
-// ended, or, if open is set, until it is unsealed. A node that ends says why and
-// what to do about it, else it is a finding.
-func (b *blow) startDoubtful(node int, patience time.Duration, open bool) (ended bool, said string, err error) {
+// ended or, if that is wanted, is unsealed. A node that does neither, or ends without
+// saying why and what to do about it, is a finding.
+func (b *blow) startDoubtful(node int, patience time.Duration, unseal bool) (ended bool, said string, err error) {
 	n := b.run.node(node)
 	before := size(n.LogFile)
 	if err := n.Start(); err != nil {
@@ -176,22 +176,17 @@ func (b *blow) startDoubtful(node int, patience time.Duration, open bool) (ended
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), patience)
 	defer cancel()
-	unsealed := make(chan error, 1)
-	go func() { unsealed <- n.Unseal(ctx) }()
+	unsealing := errors.New("it was left sealed")
+	if unseal {
+		if unsealing = n.Unseal(ctx); unsealing == nil {
+			return false, "", nil
+		}
+	}
 	select {
 	case <-n.Exited():
-	case err := <-unsealed:
-		if err == nil && open {
-			return false, "", nil
-		}
-		select { // unsealing fails because it ends, or it was told too early
-		case <-n.Exited():
-		case <-ctx.Done():
-			if open {
-				b.run.report("node %d neither serves nor ends: %v", node, err)
-			}
-			return false, "", nil
-		}
+	case <-ctx.Done():
+		b.run.report("node %d neither serves nor ends after %q: %v", node, b.name, unsealing)
+		return false, "", nil
 	}
 	if err := n.Kill(); err != nil { // forgets it
 		return true, "", err

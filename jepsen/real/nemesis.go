@@ -145,6 +145,7 @@ func (n *nemesis) round(ctx context.Context, together []fault, serial uint64) {
 	defer cancel()
 	n.run.mend(mending)
 	pause(mending, 300*time.Millisecond) // calls that began in the trouble may still be waiting
+	n.run.noteHealed()
 	n.change(-1)
 }
 

@@ -88,6 +88,7 @@ type run struct {
 	askers   []*client.Client
 	patience time.Duration // for one attempt
 	disks    []*disk       // by node
+	badUntil atomic.Int64  // on the clock of the ops: until when disks were bad
 	noDisks  error         // why disks cannot be broken; nil: they can
 
 	mu     sync.Mutex
