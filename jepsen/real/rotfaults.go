@@ -1,6 +1,7 @@
 package real
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,13 +34,20 @@ var rotFaults = []fault{
 func (b *blow) ruin(part string, how func(*blow, *faultfs.FS, string) error) error {
 	node := b.anyNode()
 	b.nodes = []int{node}
+	for range 100 { // until it has taken a snapshot, say
+		if files, err := b.filesOf(node, part); err != nil || len(files) > 0 {
+			break
+		}
+		pause(context.WithoutCancel(b.ctx), 100*time.Millisecond)
+	}
 	if err := b.run.node(node).Kill(); err != nil {
 		return err
 	}
-	file, err := b.aFile(node, part)
-	if err != nil {
-		return err
+	files, err := b.filesOf(node, part)
+	if err != nil || len(files) == 0 {
+		return errors.Join(err, fmt.Errorf("node %d has no file in %s", node, part))
 	}
+	file := files[b.rng.IntN(len(files))]
 	if err := how(b, b.run.disks[node].system(), file); err != nil {
 		return err
 	}
@@ -60,26 +68,26 @@ func (b *blow) ruin(part string, how func(*blow, *faultfs.FS, string) error) err
 	return b.replace(node)
 }
 
-// aFile draws a file that holds something, by its path on the disk.
-func (b *blow) aFile(node int, part string) (string, error) {
+// filesOf are the files that hold something, in order, by their paths on the disk.
+// The mark of ownership is a line of text that is read as a whole, so it is left out.
+func (b *blow) filesOf(node int, part string) (names []string, err error) {
 	root := b.run.disks[node].backing
-	var names []string
-	err := filepath.WalkDir(filepath.Join(root, dataName, part), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
+	err = filepath.WalkDir(filepath.Join(root, dataName, part), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it runs
+		}
+		if err != nil || !entry.Type().IsRegular() || entry.Name() == "owner" {
 			return err
 		}
 		if info, err := entry.Info(); err != nil || info.Size() == 0 {
-			return err
+			return nil
 		}
 		name, err := filepath.Rel(root, path)
 		names = append(names, name)
 		return err
 	})
-	if err != nil || len(names) == 0 {
-		return "", errors.Join(err, fmt.Errorf("node %d has no file in %s", node, part))
-	}
 	slices.Sort(names)
-	return names[b.rng.IntN(len(names))], nil
+	return names, err
 }
 
 func (b *blow) rot(disk *faultfs.FS, file string) error {
