@@ -57,7 +57,9 @@ func (b *blow) stayAway() error {
 	}
 	from, ctx := b.highest(b.ctx), context.WithoutCancel(b.ctx)
 	for range 40 {
-		pause(ctx, 500*time.Millisecond)
+		if pause(ctx, 500*time.Millisecond); b.ctx.Err() != nil {
+			break // nobody writes any more
+		}
 		if b.highest(ctx) > from+entriesKept+snapshotEvery {
 			b.prove("times that the others went on without it", 1)
 			break

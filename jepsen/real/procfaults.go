@@ -192,7 +192,9 @@ func (b *blow) fallBehind() error {
 		return err
 	}
 	for range 24 {
-		pause(ctx, 500*time.Millisecond)
+		if pause(ctx, 500*time.Millisecond); b.ctx.Err() != nil {
+			break // nobody writes any more
+		}
 		if b.highest(ctx) > from+entriesKept && b.snapshots(node) != before {
 			b.prove("others took snapshots", 1)
 			break

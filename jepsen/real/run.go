@@ -182,6 +182,7 @@ func (r *run) play(ctx context.Context) *Outcome {
 	clients.Wait()
 	r.lookBack(ctx)
 	r.converge(ctx)
+	r.checkProcesses(ctx)
 	r.leave(ctx)
 	r.sum(ctx, out)
 	return out
