@@ -104,6 +104,7 @@ func (b *blow) crashLoop() error {
 // freeze stops processes for a while and lets them go on as if nothing had been.
 func (b *blow) freeze(nodes ...int) error {
 	b.nodes = nodes
+	b.run.breakDisk() // to a process that was stopped, no disk answered
 	stopped := int64(0)
 	for _, node := range nodes {
 		if err := b.run.node(node).Signal(syscall.SIGSTOP); err != nil {
@@ -188,6 +189,7 @@ func (b *blow) fallBehind() error {
 	n, ctx := b.run.node(node), context.WithoutCancel(b.ctx)
 	before, installs := b.snapshots(node), installed(n.LogFile)
 	from := b.highest(ctx)
+	b.run.breakDisk() // to a process that was stopped, no disk answered
 	if err := n.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
