@@ -18,6 +18,12 @@ import (
 // lookBack reads every secret and the newest leases once more, through every node:
 // the checkers then miss whatever was acknowledged and is gone.
 func (r *run) lookBack(ctx context.Context) {
+	alive, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if r.awaitLeader(alive) < 0 {
+		r.report("nothing is read back from a cluster that has no leader")
+		return
+	}
 	var hands sync.WaitGroup
 	for i := range r.options.Nodes {
 		hands.Go(func() {
