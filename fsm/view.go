@@ -31,18 +31,27 @@ func (m *Machine) View() (*View, error) {
 	if m.view == nil {
 		v, err := m.store.View()
 		if err != nil {
-			return nil, err
+			return nil, stopped(err)
 		}
 		// The store may be a commit ahead of m.meta; the row tells.
 		meta, err := readMeta(v)
 		if err != nil {
-			return nil, errors.Join(err, v.Close())
+			return nil, errors.Join(stopped(err), v.Close())
 		}
 		m.view = &sharedView{machine: m, view: v, meta: *meta, cache: m.cache, refs: 1}
 	}
 	s := m.view
 	s.refs++
 	return &View{shared: s, rows: reader{cachedRows{s.view, s.cache, s.meta.Applied}, s.meta.Time}}, nil
+}
+
+// stopped marks what a store says that has failed or was closed: its replica stops,
+// and another may be asked.
+func stopped(err error) error {
+	if errors.Is(err, state.ErrFailed) || errors.Is(err, state.ErrClosed) {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return err
 }
 
 // dropView lets go of the newest view; m.mu is held.
@@ -68,7 +77,7 @@ func (v *View) Close() error {
 	m := v.shared.machine
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return v.shared.release()
+	return stopped(v.shared.release())
 }
 
 // Index is the applied index that the view shows.
@@ -111,7 +120,7 @@ func (v *View) RangeRevision(prefix Key) (count uint64, highest Revision, err er
 	if err == nil && count > MaxGuardedKeys {
 		err = fmt.Errorf("more than %d records: too many to guard as a range", MaxGuardedKeys)
 	}
-	return count, highest, err
+	return count, highest, stopped(err)
 }
 
 // A Table is something with keys that can be walked.
@@ -131,7 +140,7 @@ func (v *View) Keys(table Table, prefix Key) (*Keys, error) {
 	lower := key(byte(table), prefix)
 	c, err := v.shared.view.Cursor(lower, state.After(lower))
 	if err != nil {
-		return nil, err
+		return nil, stopped(err)
 	}
 	return &Keys{c: c, table: byte(table)}, nil
 }
@@ -158,4 +167,4 @@ func (k *Keys) Skip(prefix Key) bool {
 func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[1:]) }
 
 // Close ends the walk and returns what stopped it early, if anything.
-func (k *Keys) Close() error { return errors.Join(k.c.Err(), k.c.Close()) }
+func (k *Keys) Close() error { return stopped(errors.Join(k.c.Err(), k.c.Close())) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
+	"github.com/conclave-secrets/conclave/jepsen/faultfs"
 	"github.com/conclave-secrets/conclave/jepsen/history"
 	"github.com/conclave-secrets/conclave/jepsen/real"
 	"github.com/conclave-secrets/conclave/jepsen/report"
@@ -52,8 +53,9 @@ func runCommand() *cobra.Command {
 		Short: "Run real processes in networks of their own, under faults",
 		Long: `Run the real binary, each node in a network namespace of its own, and disturb it: cut,
 delay, lose, reorder and repeat packets, kill and stop processes, move clocks, seal, hand
-over. It needs root (for namespaces and TUN devices), touches nothing outside of what it
-makes, and leaves nothing behind, even when it is killed.`,
+over, cut the power, break, fill, damage and exchange disks, remove and add members. It
+needs root (for namespaces, TUN devices and FUSE), touches nothing outside of what it makes,
+and leaves nothing behind; the next run unmounts what one left that was killed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return f.run(c.Context(), c.OutOrStdout(), func(i int) bool { return i == 0 })
@@ -89,6 +91,13 @@ func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) boo
 		fmt.Fprintf(os.Stderr, "\n*** NOT RUN, NOTHING WAS PROVEN: %v ***\n\n", err)
 		return nil
 	} else if err != nil {
+		return err
+	}
+	gone, err := faultfs.Leftovers(os.TempDir())
+	if len(gone) > 0 {
+		fmt.Fprintln(os.Stderr, "unmounted what a run that was killed left:", strings.Join(gone, ", "))
+	}
+	if err != nil {
 		return err
 	}
 	work, err := os.MkdirTemp("", "conclave-jepsen-")

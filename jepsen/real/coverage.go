@@ -2,6 +2,7 @@ package real
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -17,15 +18,18 @@ import (
 // counted once.
 func (r *run) checkCoverage(ctx context.Context) {
 	recorded, records := map[string]int{}, 0
-	for i, n := range r.cluster.Nodes {
-		files, err := audit.Files(audit.Disk, filepath.Join(n.DataDir, "audit", "audit.log"))
+	for i, dir := range r.allFiles() {
+		files, err := audit.Files(audit.Disk, filepath.Join(dir, "audit", "audit.log"))
 		if err != nil {
-			r.report("looking for the audit log of node %d: %v", i, err)
+			r.report("looking for the audit log in %s: %v", dir, err)
 			continue
 		}
 		for rec, err := range audit.Query(ctx, audit.Disk, files, audit.Filter{}) {
+			if f := (*audit.Fault)(nil); i >= r.options.Nodes && errors.As(err, &f) && f.Kind == audit.FaultTorn {
+				continue // killed, and never started again
+			}
 			if err != nil {
-				r.report("reading the audit log of node %d: %v", i, err)
+				r.report("reading the audit log in %s: %v", dir, err)
 				continue
 			}
 			records++

@@ -87,11 +87,11 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		}
 		r.compareStates(ctx)
 	})
-	plant(t, filepath.Join(o.Dir, "node1", "stray"), "…"+r.canary+"…")
+	plant(t, filepath.Join(r.files(0), "stray"), "…"+r.canary+"…")
 	finds("a value in plain text", func() { r.checkFiles(ctx) })
 	plant(t, r.logs()[2], "panic: at the disco")
 	finds("panic:", func() { r.checkLog(r.logs()[2]) })
-	audit := filepath.Join(r.node(0).DataDir, "audit", "audit.log")
+	audit := filepath.Join(r.files(0), "audit", "audit.log")
 	raw, err := os.ReadFile(audit)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	if err := os.WriteFile(audit, append(raw[:len(raw)/2:len(raw)/2], raw[len(raw)/2+300:]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds("does not verify", func() { r.checkAudit(ctx, 0) })
+	finds("does not verify", func() { r.checkAudit(ctx, r.files(0)) })
 }
 
 // plant adds text to a file.

@@ -31,6 +31,8 @@ var mutants = []struct {
 	{"access lists outlive their policies", "core/directory.go", "table == nil || table.revision != revision", "table == nil", []string{"loss"}},
 	{"a leader asks no quorum", "cluster/readindex.go", "if need <= 1 {", "if need <= 99 {",
 		[]string{"leader paused"}},
+	{"the log is not synced", "storage/raftlog/bolt.go", "Path: path,", "Path: path, NoSync: true,",
+		[]string{"all power cut"}},
 }
 
 // A binary that does not keep its promises fails, whatever else a run says.

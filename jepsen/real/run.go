@@ -87,11 +87,16 @@ type run struct {
 	lifeSum  atomic.Int64
 	askers   []*client.Client
 	patience time.Duration // for one attempt
+	disks    []*disk       // by node
+	badUntil atomic.Int64  // on the clock of the ops: until when disks were bad
+	noDisks  error         // why disks cannot be broken; nil: they can
 
 	mu     sync.Mutex
 	found  []string          // guarded by mu; violations
 	notes  []string          // guarded by mu
 	hashes map[uint64]string // guarded by mu; state hashes by index
+	// guarded by mu; data directories of nodes that were replaced
+	retired []string
 	// How far any clock was ever ahead of ours.
 	jumped, drifted time.Duration // guarded by mu
 }
@@ -112,15 +117,19 @@ func begin(ctx context.Context, o Options) (r *run, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("running real processes: %w", err)
 	}
+	if err := r.mountDisks(); err != nil {
+		return nil, errors.Join(fmt.Errorf("running real processes: %w", err), r.close())
+	}
 	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r.cluster, err = testprocess.Start(starting, testprocess.Options{
 		Binary: o.Binary, Dir: o.Dir, Nodes: o.Nodes,
-		Args:  []string{"--raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "--raft-snapshot-interval", "500ms"},
-		Host:  func(node int) string { return r.fabric.Hosts[node].Address.String() },
-		Spawn: r.spawn,
-		Env:   func(node int) []string { return []string{clockVariable + "=" + r.clockFile(node)} },
-		Dial:  r.dialFrom(r.operatorHost()),
+		Args:    []string{"--raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "--raft-snapshot-interval", "500ms"},
+		DataDir: r.dataDir,
+		Host:    func(node int) string { return r.fabric.Hosts[node].Address.String() },
+		Spawn:   r.spawn,
+		Env:     func(node int) []string { return []string{clockVariable + "=" + r.clockFile(node)} },
+		Dial:    r.dialFrom(r.operatorHost()),
 	})
 	if err == nil {
 		err = r.prepare()
@@ -173,6 +182,7 @@ func (r *run) play(ctx context.Context) *Outcome {
 	clients.Wait()
 	r.lookBack(ctx)
 	r.converge(ctx)
+	r.checkProcesses(ctx)
 	r.leave(ctx)
 	r.sum(ctx, out)
 	return out
@@ -185,6 +195,9 @@ func (r *run) leave(ctx context.Context) {
 		if err := n.Terminate(); err != nil {
 			r.report("ending: %v", err)
 		}
+	}
+	if err := r.closeDisks(); err != nil {
+		r.report("ending: %v", err)
 	}
 	r.checkFiles(ctx)
 	r.checkCoverage(ctx)
@@ -205,5 +218,6 @@ func (r *run) close() error {
 	if r.cluster != nil {
 		errs = append(errs, r.cluster.Stop())
 	}
+	errs = append(errs, r.closeDisks())
 	return errors.Join(append(errs, r.fabric.Close())...)
 }

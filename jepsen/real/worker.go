@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/conclave-secrets/conclave/client"
@@ -102,6 +103,7 @@ func (r *run) failure(o *history.Op, err error) error {
 		return err
 	}
 	f := &workload.Failure{Reason: reasonOf(e.Reason), Unknown: e.Outcome == client.OutcomeUnknown, Current: e.CurrentVersion, Cause: e}
+	f.Excused = e.Reason == client.ReasonInternal && strings.Contains(e.Message, "audit log cannot be written") && r.disksBad(o.Called)
 	if o.Kind == model.UseLimited && f.Reason == 0 {
 		// The SDK says that nothing was done of a read, but this one uses something up.
 		f.Unknown = !neverSent(e)
