@@ -29,6 +29,7 @@ type realFlags struct {
 	keep    bool
 	total   time.Duration // soak: of all runs together
 	ifAble  bool
+	race    bool
 }
 
 func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
@@ -38,6 +39,8 @@ func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
 	s.IntVar(&f.options.Clients, "clients", 6, "clients")
 	s.Uint64Var(&f.options.Seed, "seed", 1, "what goes wrong when")
 	s.StringSliceVar(&f.options.Faults, "faults", nil, "what goes wrong (default: all): "+strings.Join(real.FaultNames(), ", "))
+	s.BoolVar(&f.options.PlainDisks, "plain-disks", false, "put the nodes on the machine's own disks, and leave out what goes wrong with disks")
+	s.BoolVar(&f.race, "race", false, "build the binary with the race detector (slow; needs a C compiler)")
 	s.StringVar(&f.options.Binary, "binary", "", "conclave binary to run (default: built from this source, with clocks that can be moved)")
 	s.StringVar(&f.out, "out", defaultRuns, "folder for the pages of the runs")
 	s.BoolVar(&f.keep, "keep", false, "keep the data directories of the nodes")
@@ -113,7 +116,11 @@ func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) boo
 	}()
 	if f.options.Binary == "" {
 		fmt.Fprintln(os.Stderr, "building conclave …")
-		if f.options.Binary, err = testprocess.Build(ctx, work, "-tags", real.BuildTag); err != nil {
+		args := []string{"-tags", real.BuildTag}
+		if f.race {
+			args = append(args, "-race")
+		}
+		if f.options.Binary, err = testprocess.Build(ctx, work, args...); err != nil {
 			return err
 		}
 	}
@@ -160,7 +167,7 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 	}
 	run := &history.Run{
 		Header: history.Header{Kind: "real", Seed: o.Seed, Nodes: o.Nodes, Clients: o.Clients, Length: o.For, Commit: commit(ctx), Machine: machine(),
-			Started: done.Started, Replay: f.again(o), Violated: done.Violations, Invalid: done.Invalid, Notes: done.Notes, Gaps: done.Gaps},
+			Disks: done.Disks, Started: done.Started, Replay: f.again(o), Violated: done.Violations, Invalid: done.Invalid, Notes: done.Notes, Gaps: done.Gaps},
 		Ops: done.Ops, Faults: done.Faults,
 	}
 	s := report.Summarise(run)
@@ -172,6 +179,12 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 // of them is another matter.
 func (f *realFlags) again(o real.Options) string {
 	line := fmt.Sprintf("go run ./jepsen run --seed %d --for %v --nodes %d --clients %d", o.Seed, o.For, o.Nodes, o.Clients)
+	if o.PlainDisks {
+		line += " --plain-disks"
+	}
+	if f.race {
+		line += " --race"
+	}
 	if len(o.Faults) > 0 {
 		line += fmt.Sprintf(" --faults '%s'", strings.Join(o.Faults, ","))
 	}

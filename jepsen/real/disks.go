@@ -31,10 +31,15 @@ type disk struct {
 // that a power cut can take it.
 const dataName = "data"
 
+// errPlainDisks: nobody wanted others.
+var errPlainDisks = errors.New("the nodes are to lie on the machine's own disks")
+
 // mountDisks makes the nodes' disks. Without FUSE they are plain directories, and
 // the faults of disks are left out.
 func (r *run) mountDisks() error {
-	r.noDisks = faultfs.Usable()
+	if r.noDisks = faultfs.Usable(); r.options.PlainDisks {
+		r.noDisks = errPlainDisks
+	}
 	for i := range r.options.Nodes {
 		at := filepath.Join(r.options.Dir, fmt.Sprintf("node%d", i+1))
 		d := &disk{node: i, backing: at, at: at}

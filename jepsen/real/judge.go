@@ -49,6 +49,9 @@ func (r *run) sum(ctx context.Context, out *Outcome) {
 	out.Counts.LeaderKills, out.Counts.States = len(r.nemesis.leaders), len(r.hashes)
 	r.mu.Lock()
 	right := r.jumped+r.drifted == 0
+	if n := r.stalled.Load(); n > 0 {
+		r.notes = append(r.notes, fmt.Sprintf("%d answers said that the audit log could not be written while we did nothing to a disk: the machine stalled, or something is wrong", n))
+	}
 	out.Violations, out.Notes = r.found, r.notes
 	r.mu.Unlock()
 	out.Violations = append(out.Violations, check.LeaseTimes(ops, leastLogTime(ops))...)

@@ -20,14 +20,16 @@ import (
 
 // Options says how a run goes. Zero means the stated default.
 type Options struct {
-	Binary   string        // the conclave binary; required
-	Dir      string        // an empty directory that the caller removes; required
-	Nodes    int           // 3 or 5; default 5
-	For      time.Duration // of the faults; default a minute
-	Seed     uint64
-	Clients  int          // default 6
-	Faults   []string     // names, see FaultNames; nil: all that are possible
-	Progress func(string) // told of each fault; may be nil
+	Binary  string        // the conclave binary; required
+	Dir     string        // an empty directory that the caller removes; required
+	Nodes   int           // 3 or 5; default 5
+	For     time.Duration // of the faults; default a minute
+	Seed    uint64
+	Clients int      // default 6
+	Faults  []string // names, see FaultNames; nil: all that are possible
+	// PlainDisks puts the nodes on the machine's own disks, without the faults of disks.
+	PlainDisks bool
+	Progress   func(string) // told of each fault; may be nil
 }
 
 func (o *Options) fill() {
@@ -58,6 +60,7 @@ type Outcome struct {
 	Gaps       []time.Duration // how long no write was acknowledged around each kill of a leader
 	NodeLogs   []string        // paths below Options.Dir
 	Counts     Counts
+	Disks      string // what the nodes lay on: "fuse", or "" for the machine's own
 }
 
 // Run runs a cluster under faults. Its error says that the run could not be made;
@@ -86,6 +89,7 @@ type run struct {
 	lives    []atomic.Int64
 	lifeSum  atomic.Int64
 	askers   []*client.Client
+	stalled  atomic.Int64  // answers that the audit log fails, with no fault on a disk
 	patience time.Duration // for one attempt
 	disks    []*disk       // by node
 	badUntil atomic.Int64  // on the clock of the ops: until when disks were bad
@@ -168,6 +172,9 @@ func (r *run) now() time.Duration { return time.Since(r.began) }
 func (r *run) play(ctx context.Context) *Outcome {
 	r.began = time.Now()
 	out := &Outcome{Seed: r.options.Seed, Started: r.began}
+	if r.noDisks == nil {
+		out.Disks = "fuse"
+	}
 	working, stop := context.WithTimeout(ctx, r.options.For)
 	defer stop()
 	var clients sync.WaitGroup

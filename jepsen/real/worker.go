@@ -103,7 +103,9 @@ func (r *run) failure(o *history.Op, err error) error {
 		return err
 	}
 	f := &workload.Failure{Reason: reasonOf(e.Reason), Unknown: e.Outcome == client.OutcomeUnknown, Current: e.CurrentVersion, Cause: e}
-	f.Excused = e.Reason == client.ReasonInternal && strings.Contains(e.Message, "audit log cannot be written") && r.disksBad(o.Called)
+	if f.Excused = e.Reason == client.ReasonInternal && strings.Contains(e.Message, "audit log cannot be written"); f.Excused && !r.disksBad(o.Called) {
+		r.stalled.Add(1)
+	}
 	if o.Kind == model.UseLimited && f.Reason == 0 {
 		// The SDK says that nothing was done of a read, but this one uses something up.
 		f.Unknown = !neverSent(e)

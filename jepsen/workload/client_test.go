@@ -38,6 +38,7 @@ type sent struct {
 func newScene() *scene {
 	s := &scene{known: map[string]*Answer{}}
 	s.World = NewWorld(Options{Mix: Names(), Canary: "canary ", Pause: time.Second, MaxAge: time.Second, TTLs: []time.Duration{time.Second, time.Minute}}, s)
+	s.wait = func(time.Duration) {}
 	s.client = s.NewClient(3, rand.New(rand.NewPCG(1, 2)), s)
 	return s
 }

@@ -1,6 +1,14 @@
 package workload
 
-import "github.com/conclave-secrets/conclave/jepsen/history"
+import (
+	"time"
+
+	"github.com/conclave-secrets/conclave/jepsen/history"
+)
+
+// lastTries is how often a request of the last look is sent while it is not answered: a
+// machine that has more to do than it can may still be stalling a node's disk.
+const lastTries = 6
 
 // LookBack reads every secret, every list, every bank, what else is at paths, and the
 // newest leases once more, and uses the newest tokens and policies: the checkers then miss whatever was
@@ -20,8 +28,22 @@ func (c *Client) LookBack(node int, paths []string, goOn func() bool) {
 			c.world.watch.Report("the run was ended before everything was read back")
 			return
 		}
-		if c.send(o, node); o.Outcome != history.Done && o.Outcome != history.Refused {
-			c.world.watch.Report("no answer although nothing was wrong any more: %v", o)
+		c.insist(*o, node)
+	}
+}
+
+// insist sends a request until it is answered, and reports one that is not.
+func (c *Client) insist(o history.Op, node int) {
+	for try := 1; ; try++ {
+		attempt := o
+		c.send(&attempt, node)
+		switch {
+		case attempt.Outcome == history.Done || attempt.Outcome == history.Refused:
+			return
+		case try == lastTries:
+			c.world.watch.Report("no answer although nothing was wrong any more: %v", &attempt)
+			return
 		}
+		c.world.wait(time.Second)
 	}
 }

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -69,6 +70,7 @@ type World struct {
 
 	options   Options
 	watch     Watch
+	wait      func(time.Duration)
 	secrets   atomic.Int64 // requests, which pick the secrets
 	lists     atomic.Int64 // appends, likewise
 	transfers atomic.Int64 // likewise
@@ -80,7 +82,7 @@ type World struct {
 
 // NewWorld returns a world in which nothing was asked yet.
 func NewWorld(o Options, w Watch) *World {
-	return &World{options: o, watch: w, purse: newPurse()}
+	return &World{options: o, watch: w, purse: newPurse(), wait: func(d time.Duration) { Pause(context.Background(), d) }}
 }
 
 // Valid tells whether there are workloads of these names.
