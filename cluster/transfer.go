@@ -34,6 +34,10 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	defer cancel()
 	done := make(chan error, 1)
 	n.ask(func() {
+		if n.ctx.Err() != nil {
+			done <- ErrClosed // a future that is queued now would never be answered (L15)
+			return
+		}
 		done <- n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(m.Address)).Error()
 	})
 	select {

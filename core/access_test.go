@@ -297,11 +297,14 @@ func TestSealedUnderRequests(t *testing.T) {
 	}
 }
 
-// A node that has stopped is no error inside: a read can be asked of another.
+// A node that has stopped is no error inside: a read can be asked of another, and so
+// can a write whose refusal nobody is left to confirm.
 func TestStoppedNodesReadNothing(t *testing.T) {
 	o := newOffice(t)
 	o.ledger.unread = fmt.Errorf("confirming a read: %w", fsm.ErrStopped)
 	_, err := o.do(o.root, engine.VerbRead, "secret/config", "")
+	wants(t, err, conclavev1.Reason_REASON_NO_LEADER)
+	_, err = o.do(o.root, engine.VerbWrite, "secret/data/x", `{"options": {"cas": 7}, "data": {"k": "1"}}`)
 	wants(t, err, conclavev1.Reason_REASON_NO_LEADER)
 }
 

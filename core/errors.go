@@ -147,7 +147,9 @@ func explainLedger(err error, writes bool) *Error {
 		return e
 	case errors.Is(err, fsm.ErrNotDone):
 		return refuse(conclavev1.Reason_REASON_NO_LEADER, "there is no leader to order this", "try again; if it lasts, see whether a majority of the nodes runs: conclave operator members")
-	case !writes && errors.Is(err, fsm.ErrStopped):
+	case errors.Is(err, fsm.ErrStopped):
+		// Of a proposal it comes with ErrUnknown or ErrNotDone; alone it is of a read
+		// that the request began with, or that was to confirm its refusal.
 		return refuse(conclavev1.Reason_REASON_NO_LEADER, "this node is stopping", "ask another node")
 	case !writes && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 		return refuse(conclavev1.Reason_REASON_NO_LEADER, "no quorum confirmed the read in time", "try again, or read with weaker consistency")

@@ -168,5 +168,5 @@ func (c cachedRows) Get(key []byte) ([]byte, bool, error) {
 	if err == nil {
 		c.cache.found(key, v, c.index)
 	}
-	return v, ok, err
+	return v, ok, stopped(err)
 }

@@ -32,18 +32,27 @@ func (m *Machine) View() (*View, error) {
 	if m.view == nil {
 		v, err := m.store.View()
 		if err != nil {
-			return nil, err
+			return nil, stopped(err)
 		}
 		// The store may be a commit ahead of m.meta; the row tells.
 		meta, err := readMeta(v)
 		if err != nil {
-			return nil, errors.Join(err, v.Close())
+			return nil, errors.Join(stopped(err), v.Close())
 		}
 		m.view = &sharedView{machine: m, view: v, meta: *meta, cache: m.cache, refs: 1}
 	}
 	s := m.view
 	s.refs++
 	return &View{shared: s, rows: reader{cachedRows{s.view, s.cache, s.meta.Applied}, s.meta.Time}}, nil
+}
+
+// stopped marks what a store says that has failed or was closed: its replica stops,
+// and another may be asked.
+func stopped(err error) error {
+	if errors.Is(err, state.ErrFailed) || errors.Is(err, state.ErrClosed) {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	return err
 }
 
 // dropView lets go of the newest view; m.mu is held.
@@ -69,7 +78,7 @@ func (v *View) Close() error {
 	m := v.shared.machine
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return v.shared.release()
+	return stopped(v.shared.release())
 }
 
 // Index is the applied index that the view shows.
@@ -112,7 +121,7 @@ func (v *View) RangeRevision(prefix Key) (count uint64, highest Revision, err er
 	if err == nil && count > MaxGuardedKeys {
 		err = fmt.Errorf("more than %d records: too many to guard as a range", MaxGuardedKeys)
 	}
-	return count, highest, err
+	return count, highest, stopped(err)
 }
 
 // Tally returns how many leases of a tally are alive, or have died so lately that no
@@ -156,7 +165,7 @@ func (v *View) Keys(table Table, prefix Key) (*Keys, error) {
 	lower := key(byte(table), prefix)
 	c, err := v.shared.view.Cursor(lower, state.After(lower))
 	if err != nil {
-		return nil, err
+		return nil, stopped(err)
 	}
 	return &Keys{c: c, prefix: []byte{byte(table)}}, nil
 }
@@ -186,4 +195,4 @@ func (k *Keys) at(key Key) []byte { return slices.Concat(k.prefix, key) }
 func (k *Keys) Key() Key { return bytes.Clone(k.c.Key()[len(k.prefix):]) }
 
 // Close ends the walk and returns what stopped it early, if anything.
-func (k *Keys) Close() error { return errors.Join(k.c.Err(), k.c.Close()) }
+func (k *Keys) Close() error { return stopped(errors.Join(k.c.Err(), k.c.Close())) }

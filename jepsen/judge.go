@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,40 +47,59 @@ and by the witness, which takes the indexes in the answers for the order of thin
 		},
 	}
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	completeFormat(c)
 	return c
 }
 
 func reportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "report [DIR]",
-		Short: "Judge all runs of a folder anew, and make their pages",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "Judge all runs of a folder anew, make their pages, and add them up",
+		Long: `Judge all runs of a folder anew, make their pages, and add them up. Runs whose histories
+were not kept are taken at the word of their summaries.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := defaultRuns
 			if len(args) == 1 {
 				dir = args[0]
 			}
-			files, err := filepath.Glob(filepath.Join(dir, "*", "history.jsonl"))
-			if err != nil {
-				return err
-			}
-			if len(files) == 0 {
-				return fmt.Errorf("%s holds no runs; `jepsen sim --out` and `jepsen run` write them", dir)
-			}
-			for _, file := range files {
-				run, err := readHistory(file)
-				if err != nil {
-					return err
-				}
-				folder, err := report.Publish(dir, run, report.Summarise(run), nil)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintln(c.OutOrStdout(), filepath.Join(folder, "index.html"))
-			}
-			return nil
+			return remake(dir, c.OutOrStdout())
 		},
 	}
+}
+
+// remake makes the pages of dir anew from the histories and summaries in it.
+func remake(dir string, out io.Writer) error {
+	if _, err := os.ReadDir(dir); err != nil {
+		return fmt.Errorf("reading runs: %w; `jepsen sim --out` and `jepsen run` make such a folder", err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "history.jsonl"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		run, err := readHistory(file)
+		if err != nil {
+			return err
+		}
+		folder, err := report.Write(dir, run, report.Summarise(run), nil)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(out, filepath.Join(folder, "index.html"))
+	}
+	totals, err := report.Total(dir)
+	if errors.Is(err, report.ErrNoRuns) {
+		return fmt.Errorf("%w; `jepsen sim --out` and `jepsen run` write them", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := report.Index(dir); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s\n%s", filepath.Join(dir, "index.html"), totals)
+	return err
 }
 
 // defaultRuns is where runs are written when nothing else is said.
@@ -89,10 +110,13 @@ func readHistory(file string) (*history.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%s is a folder; name a history in it, as in %s", file, filepath.Join(file, "history.jsonl")), f.Close())
+	}
 	defer f.Close() // read only
 	run, err := history.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("%s: %w; it was changed or cut off since it was written, or another version wrote it: make the run again, or take the file away", file, err)
 	}
 	return run, nil
 }

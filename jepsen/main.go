@@ -17,7 +17,7 @@ import (
 // Exit codes: what a script must tell apart.
 const (
 	exitFound   = 1 // something is wrong, or a mutant got away
-	exitUsage   = 2
+	exitUsage   = 2 // it could not be done, or was interrupted
 	exitInvalid = 3 // too little happened to prove anything
 )
 
@@ -28,7 +28,7 @@ var (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == shardCommand {
-		runShard(os.Args[2:])
+		runShard(os.Args[2:], runSeed)
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,8 +57,8 @@ The simulation (sim) runs whole clusters of the real code on virtual time; run a
 soak start real processes in networks of their own. What clients saw is judged by
 two oracles, and written to a folder with a page for each run.
 
-Exit codes: 0 all is well, 1 something is wrong, 2 it could not be done, 3 too
-little happened to prove anything.`,
+Exit codes: 0 all is well, 1 something is wrong, 2 it could not be done,
+or was interrupted, 3 too little happened to prove anything.`,
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(runCommand(), soakCommand(), simCommand(), replayCommand(), checkCommand(), reportCommand(), mutantsCommand())

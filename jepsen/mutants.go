@@ -50,9 +50,16 @@ the test of the tests. A mutant that gets away within its budget of seeds makes 
 			return hunt(c.Context(), chosen, budget, format, c.OutOrStdout())
 		},
 	}
-	c.Flags().StringSliceVar(&only, "only", nil, "only those of these names")
+	c.Flags().StringArrayVar(&only, "only", nil, "only the one of this name; may be given again")
 	c.Flags().IntVar(&budget, "seeds", 200, "how many seeds each may take")
 	c.Flags().StringVar(&format, "format", "text", "text or json")
+	completeFormat(c)
+	complete(c, "only", func(string) (names []string) {
+		for _, m := range sim.Mutants() {
+			names = append(names, m.Name)
+		}
+		return names
+	})
 	c.Flags().BoolVar(&list, "list", false, "list them, and what each breaks")
 	return c
 }
@@ -119,15 +126,8 @@ func huntAll(ctx context.Context, mutants []sim.Mutant, budget int, told func(do
 	all.SetLimit(runtime.NumCPU())
 	for i, m := range mutants {
 		all.Go(func() error {
-			began := time.Now()
-			catches[i] = catch{Name: m.Name, Breaks: m.Breaks}
-			err := shard{Mutant: m.Name, Count: uint64(budget)}.start(ctx, func(v *verdict) {
-				catches[i].Seeds = v.Counts.Seeds
-				if len(v.Wrong) > 0 {
-					catches[i].Caught, catches[i].By = true, v.Wrong[0]
-				}
-			})
-			catches[i].Took = time.Since(began)
+			var err error
+			catches[i], err = pursue(ctx, m, budget)
 			mu.Lock()
 			defer mu.Unlock()
 			done++
@@ -137,6 +137,28 @@ func huntAll(ctx context.Context, mutants []sim.Mutant, budget int, told func(do
 	}
 	err := all.Wait()
 	return catches, err
+}
+
+// pursue runs seeds with one mutant until it is caught. A process that dies of a mutant
+// has caught it only where any finding does: where one checker is meant, that one must
+// speak.
+func pursue(ctx context.Context, m sim.Mutant, budget int) (catch, error) {
+	began := time.Now()
+	c := catch{Name: m.Name, Breaks: m.Breaks}
+	ctx, caught := context.WithCancel(ctx)
+	defer caught()
+	err := shard{Mutant: m.Name, Step: 1, Count: uint64(budget)}.start(ctx, func(v *verdict) {
+		if c.Caught {
+			return // what the child did before it was ended
+		}
+		c.Seeds += v.Counts.Seeds
+		if len(v.Wrong) > 0 && strings.Contains(v.Wrong[0], m.By) {
+			c.Caught, c.By = true, v.Wrong[0]
+			caught()
+		}
+	})
+	c.Took = time.Since(began)
+	return c, err
 }
 
 // shortened keeps a table readable.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
+	"github.com/conclave-secrets/conclave/jepsen/faultfs"
 	"github.com/conclave-secrets/conclave/jepsen/history"
 	"github.com/conclave-secrets/conclave/jepsen/real"
 	"github.com/conclave-secrets/conclave/jepsen/report"
@@ -28,6 +29,7 @@ type realFlags struct {
 	keep    bool
 	total   time.Duration // soak: of all runs together
 	ifAble  bool
+	race    bool
 }
 
 func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
@@ -37,10 +39,14 @@ func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
 	s.IntVar(&f.options.Clients, "clients", 6, "clients")
 	s.Uint64Var(&f.options.Seed, "seed", 1, "what goes wrong when")
 	s.StringSliceVar(&f.options.Faults, "faults", nil, "what goes wrong (default: all): "+strings.Join(real.FaultNames(), ", "))
+	s.BoolVar(&f.options.PlainDisks, "plain-disks", false, "put the nodes on the machine's own disks, and leave out what goes wrong with disks")
+	s.BoolVar(&f.race, "race", false, "build the binary with the race detector (slow; needs a C compiler)")
 	s.StringVar(&f.options.Binary, "binary", "", "conclave binary to run (default: built from this source, with clocks that can be moved)")
 	s.StringVar(&f.out, "out", defaultRuns, "folder for the pages of the runs")
 	s.BoolVar(&f.keep, "keep", false, "keep the data directories of the nodes")
 	s.StringVar(&f.format, "format", "text", "text or json")
+	completeFormat(c)
+	completeList(c, "faults", real.FaultNames)
 }
 
 func runCommand() *cobra.Command {
@@ -50,8 +56,9 @@ func runCommand() *cobra.Command {
 		Short: "Run real processes in networks of their own, under faults",
 		Long: `Run the real binary, each node in a network namespace of its own, and disturb it: cut,
 delay, lose, reorder and repeat packets, kill and stop processes, move clocks, seal, hand
-over. It needs root (for namespaces and TUN devices), touches nothing outside of what it
-makes, and leaves nothing behind, even when it is killed.`,
+over, cut the power, break, fill, damage and exchange disks, remove and add members. It
+needs root (for namespaces, TUN devices and FUSE), touches nothing outside of what it makes,
+and leaves nothing behind; the next run unmounts what one left that was killed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return f.run(c.Context(), c.OutOrStdout(), func(i int) bool { return i == 0 })
@@ -80,13 +87,20 @@ func soakCommand() *cobra.Command {
 
 // run makes runs for as long as more wants, and tells what came of each.
 func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) bool) (err error) {
-	if err := known(f.format, "text", "json"); err != nil {
+	if err := f.valid(ctx); err != nil {
 		return err
 	}
 	if err := fabric.Available(); err != nil && f.ifAble {
 		fmt.Fprintf(os.Stderr, "\n*** NOT RUN, NOTHING WAS PROVEN: %v ***\n\n", err)
 		return nil
 	} else if err != nil {
+		return err
+	}
+	gone, err := faultfs.Leftovers(os.TempDir())
+	if len(gone) > 0 {
+		fmt.Fprintln(os.Stderr, "unmounted what a run that was killed left:", strings.Join(gone, ", "))
+	}
+	if err != nil {
 		return err
 	}
 	work, err := os.MkdirTemp("", "conclave-jepsen-")
@@ -102,7 +116,11 @@ func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) boo
 	}()
 	if f.options.Binary == "" {
 		fmt.Fprintln(os.Stderr, "building conclave …")
-		if f.options.Binary, err = testprocess.Build(ctx, work, "-tags", real.BuildTag); err != nil {
+		args := []string{"-tags", real.BuildTag}
+		if f.race {
+			args = append(args, "-race")
+		}
+		if f.options.Binary, err = testprocess.Build(ctx, work, args...); err != nil {
 			return err
 		}
 	}
@@ -149,7 +167,7 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 	}
 	run := &history.Run{
 		Header: history.Header{Kind: "real", Seed: o.Seed, Nodes: o.Nodes, Clients: o.Clients, Length: o.For, Commit: commit(ctx), Machine: machine(),
-			Started: done.Started, Replay: f.again(o), Violated: done.Violations, Invalid: done.Invalid, Notes: done.Notes, Gaps: done.Gaps},
+			Disks: done.Disks, Started: done.Started, Replay: f.again(o), Violated: done.Violations, Invalid: done.Invalid, Notes: done.Notes, Gaps: done.Gaps},
 		Ops: done.Ops, Faults: done.Faults,
 	}
 	s := report.Summarise(run)
@@ -161,6 +179,12 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 // of them is another matter.
 func (f *realFlags) again(o real.Options) string {
 	line := fmt.Sprintf("go run ./jepsen run --seed %d --for %v --nodes %d --clients %d", o.Seed, o.For, o.Nodes, o.Clients)
+	if o.PlainDisks {
+		line += " --plain-disks"
+	}
+	if f.race {
+		line += " --race"
+	}
 	if len(o.Faults) > 0 {
 		line += fmt.Sprintf(" --faults '%s'", strings.Join(o.Faults, ","))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/jepsen/report"
 	"github.com/conclave-secrets/conclave/jepsen/sim"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // replayFlags are what a replay wants beside the options of the run.
@@ -131,7 +132,7 @@ func shrink(ctx context.Context, o sim.Options, times int, out io.Writer) (sim.O
 		o.Faults = sim.FaultNames()
 	}
 	if o.Workloads == nil {
-		o.Workloads = sim.Workloads()
+		o.Workloads = workload.Names()
 	}
 	for again := true; again; {
 		again = false

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/jepsen/report"
 	"github.com/conclave-secrets/conclave/jepsen/sim"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // simFlags are how a simulation is asked for.
@@ -38,8 +41,9 @@ func simCommand() *cobra.Command {
 		Use:   "sim",
 		Short: "Simulate clusters on virtual time",
 		Long: `Simulate clusters of the real code, on a simulated network, disk and clock, under faults.
-Each seed is one run. A seed in which something is wrong prints its replay line and,
-with --out, leaves a page with its history.`,
+Each seed is one run. A seed in which something is wrong prints its replay line. With
+--out, such a seed leaves a page with its history, and all seeds together a page with
+their sums. Who interrupts it gets those of the seeds that were finished.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := known(f.format, "text", "json"); err != nil {
@@ -54,9 +58,10 @@ with --out, leaves a page with its history.`,
 	f.options.flags(c)
 	c.Flags().DurationVar(&f.budget, "for", 0, "stop after this much real time (default: no limit)")
 	c.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "child processes, one processor each")
-	c.Flags().StringVar(&f.out, "out", "", "folder for the pages of seeds in which something was wrong")
+	c.Flags().StringVar(&f.out, "out", "", "folder for the page of the batch, and those of seeds in which something was wrong")
 	c.Flags().BoolVar(&f.all, "all", false, "with --out: pages of all seeds")
 	c.Flags().StringVar(&f.format, "format", "text", "text or json")
+	completeFormat(c)
 	return c
 }
 
@@ -73,49 +78,55 @@ func (o *simOptions) flags(c *cobra.Command) {
 	f.IntVar(&o.Leisure, "leisure", 1, "make the pauses between requests and between faults so many times longer")
 	f.IntVar(&o.Nodes, "nodes", 0, "nodes (default 3, and 5 for every tenth seed)")
 	f.IntVar(&o.Clients, "clients", 0, "clients (default 6)")
-	f.Func("workloads", "what clients do, with commas between (default: all): "+list(sim.Workloads()), func(text string) error {
+	f.Func("workloads", "what clients do, with commas between (default: all): "+strings.Join(workloadNames(), ", "), func(text string) error {
 		for _, name := range strings.Split(text, ",") {
-			o.Workloads = append(o.Workloads, sim.Workload(name))
+			if !slices.Contains(workloadNames(), name) {
+				return unknownName("workload", name, workloadNames())
+			}
+			o.Workloads = append(o.Workloads, workload.Name(name))
 		}
 		return nil
 	})
 	f.Func("faults", "what goes wrong, with commas between, or "+noFaults+" (default: all): "+strings.Join(sim.FaultNames(), ", "), func(text string) error {
 		o.Faults = []string{}
-		if text != noFaults {
-			o.Faults = strings.Split(text, ",")
+		if text == noFaults {
+			return nil
+		}
+		for _, name := range strings.Split(text, ",") {
+			if !slices.Contains(sim.FaultNames(), name) {
+				return unknownName("fault", name, sim.FaultNames())
+			}
+			o.Faults = append(o.Faults, name)
 		}
 		return nil
 	})
+	completeList(c, "workloads", workloadNames)
+	completeList(c, "faults", func() []string { return append(sim.FaultNames(), noFaults) })
 }
 
-func list[T ~string](all []T) string {
-	var words []string
-	for _, w := range all {
-		words = append(words, string(w))
+func workloadNames() (names []string) {
+	for _, w := range workload.Names() {
+		names = append(names, string(w))
 	}
-	return strings.Join(words, ", ")
+	return names
 }
 
 // A tally adds up what the children tell.
 type tally struct {
 	Counts   sim.Counts
 	Searched int
-	Wrong    []wrongSeed
+	Faults   []report.FaultCount
+	Wrong    []report.WrongSeed
 	Missing  []string // what did not happen that should have, over all seeds
+	Early    string   // why not all seeds were run; "": they were
 	Took     time.Duration
-}
-
-type wrongSeed struct {
-	Seed   uint64
-	Found  []string
-	Folder string `json:",omitempty"`
-	Replay string
 }
 
 // enoughSeeds is from how many seeds on everything must have happened once.
 const enoughSeeds = 100
 
 func simulate(ctx context.Context, f simFlags, out, progress io.Writer) error {
+	interrupted := ctx
 	if f.budget > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.budget)
@@ -123,10 +134,13 @@ func simulate(ctx context.Context, f simFlags, out, progress io.Writer) error {
 	}
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
+	asked := f.seeds
 	if f.hours > 0 {
-		f.seeds = 1 << 40
+		asked, f.seeds = 0, 1<<40
 	}
 	began := time.Now()
+	b := &report.Batch{Folder: report.BatchFolder(began, f.first), Commit: commit(ctx), Machine: machine(), Started: began, Command: f.command(),
+		First: f.first, Asked: asked, Stretch: f.options.Stretch, Leisure: f.options.Leisure}
 	var (
 		mu    sync.Mutex
 		sum   tally
@@ -136,7 +150,7 @@ func simulate(ctx context.Context, f simFlags, out, progress io.Writer) error {
 	)
 	for i := range f.jobs {
 		s := shard{First: f.first + uint64(i), Step: uint64(f.jobs), Count: (f.seeds + uint64(f.jobs-1-i)) / uint64(f.jobs),
-			Options: f.options.Options, Keep: f.out, KeepAll: f.all, Commit: commit(ctx)}
+			Options: f.options.Options, Keep: f.out, KeepAll: f.all, Commit: b.Commit, Batch: b.Folder}
 		all.Go(func() {
 			fails[i] = s.start(ctx, func(v *verdict) {
 				mu.Lock()
@@ -160,41 +174,86 @@ func simulate(ctx context.Context, f simFlags, out, progress io.Writer) error {
 	if sum.Counts.Seeds >= enoughSeeds {
 		sum.Missing = sum.Counts.Vacuous()
 	}
-	err := errors.Join(fails...)
-	if f.out != "" && err == nil {
-		err = report.Index(f.out)
-	}
-	if err != nil {
+	if err := errors.Join(fails...); err != nil {
 		return err
 	}
-	if err := sum.print(out, f.format); err != nil {
+	short := f.hours == 0 && uint64(sum.Counts.Seeds) < f.seeds || f.hours > 0 && sum.Counts.Virtual.Hours() < f.hours
+	switch {
+	case short && interrupted.Err() != nil:
+		sum.Early = fmt.Sprintf("interrupted after %d seeds", sum.Counts.Seeds)
+	case short:
+		sum.Early = fmt.Sprintf("ended after %v, as was asked, and %d seeds", f.budget, sum.Counts.Seeds)
+	}
+	if f.out != "" {
+		sum.fill(b)
+		if err := report.PublishBatch(f.out, b); err != nil {
+			return err
+		}
+	}
+	if err := sum.print(out, f); err != nil {
 		return err
 	}
-	return verdictError(len(sum.Wrong) > 0, len(sum.Missing) > 0 || sum.Counts.Seeds == 0)
+	if f.out != "" && f.format == "text" {
+		fmt.Fprintf(out, "page: %s\n", filepath.Join(f.out, b.Folder, "index.html"))
+	}
+	err := verdictError(len(sum.Wrong) > 0, len(sum.Missing) > 0 || sum.Counts.Seeds == 0)
+	if err == nil && short && interrupted.Err() != nil {
+		return errors.New(sum.Early)
+	}
+	return err
+}
+
+// command is how the batch is run again.
+func (f *simFlags) command() string {
+	line := fmt.Sprintf("go run ./jepsen sim --first %d", f.first)
+	if f.hours > 0 {
+		line += fmt.Sprintf(" --hours %g", f.hours)
+	} else {
+		line += fmt.Sprintf(" --seeds %d", f.seeds)
+	}
+	return line + optionsLine(f.options.Options)
+}
+
+// fill puts the sums into what is published.
+func (t *tally) fill(b *report.Batch) {
+	b.Seeds, b.Early, b.Virtual, b.Took, b.Ops, b.Searched = t.Counts.Seeds, t.Early, t.Counts.Virtual, t.Took, t.Counts.Ops, t.Searched
+	b.LeaderChanges, b.Faults, b.Found, b.Invalid = t.Counts.LeaderChanges, t.Faults, t.Wrong, t.Missing
+	if b.Seeds == 0 {
+		b.Invalid = append(b.Invalid, "no seed was finished")
+	}
+	b.Judge()
 }
 
 func (t *tally) add(v *verdict, o sim.Options) {
 	t.Counts.Add(v.Counts)
 	t.Searched += v.Searched
+	t.Faults = report.AddFaults(t.Faults, v.Faults)
 	if len(v.Wrong) > 0 {
 		o.Seed = v.Seed
-		t.Wrong = append(t.Wrong, wrongSeed{v.Seed, v.Wrong, v.Folder, replayLine(o)})
+		w := report.WrongSeed{Seed: v.Seed, Found: v.Wrong, Replay: replayLine(o)}
+		if v.Folder != "" {
+			w.Page = filepath.Base(v.Folder)
+		}
+		t.Wrong = append(t.Wrong, w)
 	}
 }
 
-func (t *tally) print(out io.Writer, format string) error {
-	if format == "json" {
+func (t *tally) print(out io.Writer, f simFlags) error {
+	if f.format == "json" {
 		return json.NewEncoder(out).Encode(t)
 	}
 	fmt.Fprintf(out, "%s\n%d requests searched by porcupine, all by the witness; %v of real time\n", t.Counts.String(), t.Searched, t.Took.Round(time.Second))
 	for _, w := range t.Wrong {
 		fmt.Fprintf(out, "WRONG in seed %d: %s\n  again: %s\n", w.Seed, firstLine(w.Found[0]), w.Replay)
-		if w.Folder != "" {
-			fmt.Fprintf(out, "  page: %s/index.html\n", w.Folder)
+		if w.Page != "" {
+			fmt.Fprintf(out, "  page: %s\n", filepath.Join(f.out, w.Page, "index.html"))
 		}
 	}
 	for _, m := range t.Missing {
 		fmt.Fprintf(out, "it proves too little: %s\n", m)
+	}
+	if t.Early != "" {
+		fmt.Fprintln(out, t.Early)
 	}
 	return nil
 }
@@ -206,7 +265,11 @@ func firstLine(s string) string {
 
 // replayLine is the command that runs a seed again.
 func replayLine(o sim.Options) string {
-	line := fmt.Sprintf("go run ./jepsen replay --seed %d", o.Seed)
+	return fmt.Sprintf("go run ./jepsen replay --seed %d", o.Seed) + optionsLine(o)
+}
+
+// optionsLine are the flags of a run's options.
+func optionsLine(o sim.Options) (line string) {
 	add := func(flag string, value any, given bool) {
 		if given {
 			line += fmt.Sprintf(" --%s %v", flag, value)

@@ -33,6 +33,7 @@ type Process struct {
 	Life     int // counted over all nodes of the simulation
 	Node     *cluster.Node
 	Machine  *fsm.Machine
+	Ledger   core.Ledger // the replicated state as the request path sees it
 	Gate     *core.Gate
 	Pipeline *core.Pipeline
 	Leases   *core.Leases
@@ -108,6 +109,7 @@ func (r *Replica) open(d *disk) (p *Process, err error) {
 	if wrap := r.sim.options.Seams.Ledger; wrap != nil {
 		l = wrap(p, l)
 	}
+	p.Ledger = l
 	p.Pipeline = core.NewPipeline(core.Options{Gate: p.Gate, Ledger: l, Clock: r.Clock, Rand: dice,
 		Writable: r.writable})
 	p.Leases = core.NewLeases(p.Pipeline)
@@ -149,7 +151,7 @@ func (r *Replica) join(p *Process, dice *dice) error {
 	}
 	var transport cluster.Transport = overheard{r.sim.Network.Transport(r.ID), r.sim.promises}
 	if wrap := o.Seams.Transport; wrap != nil {
-		transport = wrap(transport)
+		transport = wrap(p, transport)
 	}
 	var inner raftlog.Inner = p.disk.log
 	if wrap := o.Seams.Log; wrap != nil {

@@ -155,7 +155,9 @@ func (r *Replica) Rot(back uint64) bool {
 		if p == nil {
 			continue
 		}
-		if first, err := p.log.FirstIndex(); err == nil && first != 0 && first <= index {
+		first, ferr := p.log.FirstIndex()
+		last, lerr := p.log.LastIndex()
+		if ferr == nil && lerr == nil && first != 0 && first <= index && index <= last {
 			return r.disk.log.Corrupt(index)
 		}
 	}

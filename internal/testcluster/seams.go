@@ -23,7 +23,7 @@ type Seams struct {
 	// Machine stands between the consensus node and the machine, below the witness.
 	Machine func(*Replica, cluster.Machine) cluster.Machine
 	// Transport stands between the consensus node and the network, above the witness.
-	Transport func(cluster.Transport) cluster.Transport
+	Transport func(*Process, cluster.Transport) cluster.Transport
 	// Log stands between the hardened log and its memory.
 	Log func(*raftlog.Memory) raftlog.Inner
 	// State stands between the state store and its files.

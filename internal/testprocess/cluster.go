@@ -13,12 +13,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/conclave-secrets/conclave/client"
+	"github.com/conclave-secrets/conclave/storage/vfs"
 )
 
 // Options says what cluster to run.
@@ -34,6 +37,9 @@ type Options struct {
 	// Shares and Threshold of the founding. Zero: 3 and 2.
 	Shares, Threshold int
 
+	// DataDir is the data directory of the node with this index, which the node makes.
+	// Nil: below Dir.
+	DataDir func(node int) string
 	// Host is the IP address of the node with this index, whose ports are then
 	// APIPort and its neighbours. Nil: loopback, with ports that are free.
 	Host func(node int) string
@@ -58,6 +64,7 @@ type Cluster struct {
 	Shares    []client.Share
 
 	opts Options
+	ca   string // the authority's certificate in a file of our own; empty: not founded
 }
 
 // Node is one process of a Cluster.
@@ -133,8 +140,12 @@ func (c *Cluster) AddNode() (*Node, error) {
 		return nil, err
 	}
 	name := fmt.Sprintf("node%d", len(c.Nodes)+1)
+	dataDir := filepath.Join(c.opts.Dir, name)
+	if f := c.opts.DataDir; f != nil {
+		dataDir = f(len(c.Nodes))
+	}
 	n := &Node{Name: name, cluster: c, index: len(c.Nodes),
-		DataDir: filepath.Join(c.opts.Dir, name), LogFile: filepath.Join(c.opts.Dir, name+".log"),
+		DataDir: dataDir, LogFile: filepath.Join(c.opts.Dir, name+".log"),
 		API: addresses[0], Peer: addresses[1], Gossip: addresses[2], HTTP: addresses[3]}
 	c.Nodes = append(c.Nodes, n)
 	return n, nil
@@ -163,26 +174,86 @@ func (c *Cluster) found(ctx context.Context) error {
 				return err
 			}
 			c.Shares, c.RootToken = made.Shares, made.RootToken
+			return c.keepAuthority(made.CAPEM)
 		}
 		return nil
 	}, first.Unseal)
 }
 
-// Join starts a new node with a join token of the first node, and unseals it.
+// keepAuthority keeps the authority's certificate apart from any node, for a node's
+// disk may be lost.
+func (c *Cluster) keepAuthority(pem []byte) error {
+	path := filepath.Join(c.opts.Dir, "ca.pem")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("keeping the authority's certificate: %w", err)
+	}
+	_, err = f.Write(pem)
+	if err = errors.Join(err, f.Sync(), f.Close(), vfs.SyncDir(vfs.Default, c.opts.Dir)); err != nil {
+		return fmt.Errorf("keeping the authority's certificate: %w", err)
+	}
+	c.ca = path
+	return nil
+}
+
+// Join starts a node on an empty data directory with a join token of any other
+// node, and unseals it.
 func (c *Cluster) Join(ctx context.Context, n *Node) error {
 	var token client.JoinToken
-	first := c.Nodes[0]
-	err := first.with(ctx, "making a join token", func(cl *client.Client) (err error) {
+	err := c.throughOthers(ctx, n, "making a join token", func(cl *client.Client) (err error) {
 		token, err = cl.Operator.CreateJoinToken(ctx, time.Hour)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if err := n.start([]string{"--join", first.API}, []string{"CONCLAVE_JOIN_TOKEN=" + token.Token.Reveal()}); err != nil {
+	var addresses []string
+	for _, other := range c.others(n) {
+		addresses = append(addresses, other.API)
+	}
+	if err := n.start([]string{"--join", strings.Join(addresses, ",")}, []string{"CONCLAVE_JOIN_TOKEN=" + token.Token.Reveal()}); err != nil {
 		return err
 	}
 	return n.Unseal(ctx)
+}
+
+// Remove takes a member out of the cluster, through any node but n. A member that
+// is none is removed already.
+func (c *Cluster) Remove(ctx context.Context, n *Node, id string) error {
+	return c.throughOthers(ctx, n, "removing a member", func(cl *client.Client) error {
+		members, _, err := cl.Operator.Members(ctx)
+		if err != nil || !slices.ContainsFunc(members, func(m client.Member) bool { return m.ID == id }) {
+			return err
+		}
+		return cl.Operator.RemoveMember(ctx, id)
+	})
+}
+
+// others are the nodes but n that run.
+func (c *Cluster) others(n *Node) (running []*Node) {
+	for _, other := range c.Nodes {
+		if other != n && other.PID() != 0 {
+			running = append(running, other)
+		}
+	}
+	return running
+}
+
+// throughOthers does something through one node after the other until it is done.
+func (c *Cluster) throughOthers(ctx context.Context, n *Node, what string, do func(*client.Client) error) error {
+	last := errors.New("no other node runs")
+	for ctx.Err() == nil {
+		for _, other := range c.others(n) {
+			if last = other.try(do); last == nil {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("%s for %s: %w: %w", what, n.Name, context.Cause(ctx), last)
 }
 
 // Start starts the node's process on what its data directory holds.
@@ -290,10 +361,19 @@ func (c *Cluster) Addresses() []string {
 }
 
 // CAFile is what clients of the cluster trust.
-func (c *Cluster) CAFile() string { return filepath.Join(c.Nodes[0].DataDir, "ca.pem") }
+func (c *Cluster) CAFile() string { return c.caFile(c.Nodes[0]) }
+
+// caFile is what clients of a node trust: a node that was not founded has an
+// authority to itself.
+func (c *Cluster) caFile(n *Node) string {
+	if c.ca != "" {
+		return c.ca
+	}
+	return filepath.Join(n.DataDir, "ca.pem")
+}
 
 func (c *Cluster) client(addresses []string, n *Node) (*client.Client, error) {
-	return client.New(client.Config{Addresses: addresses, CAFile: filepath.Join(n.DataDir, "ca.pem"),
+	return client.New(client.Config{Addresses: addresses, CAFile: c.caFile(n),
 		Token: c.RootToken, AttemptTimeout: 3 * time.Second, Dial: c.opts.Dial})
 }
 
@@ -324,7 +404,7 @@ func (n *Node) with(ctx context.Context, what string, do func(*client.Client) er
 }
 
 func (n *Node) try(do func(*client.Client) error) (err error) {
-	c, err := client.New(client.Config{Addresses: []string{n.API}, CAFile: filepath.Join(n.DataDir, "ca.pem"),
+	c, err := client.New(client.Config{Addresses: []string{n.API}, CAFile: n.cluster.caFile(n),
 		Token: n.cluster.RootToken, AttemptTimeout: 3 * time.Second, RetryFor: -1, Dial: n.cluster.opts.Dial})
 	if err != nil {
 		return err

@@ -4,14 +4,10 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base32"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/conclave-secrets/conclave/internal/testprocess"
@@ -20,11 +16,9 @@ import (
 // shareValue is the 32 bytes in the text of a share.
 func shareValue(t *testing.T, text string) []byte {
 	t.Helper()
-	fields := strings.Split(text, "-")
-	letters := strings.ToUpper(strings.Join(fields[5:len(fields)-1], ""))
-	raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(letters)
-	if err != nil || len(raw) != 32 {
-		t.Fatalf("a share has an unexpected value of %d bytes: %v", len(raw), err)
+	raw, err := testprocess.ShareValue(text)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return raw
 }
@@ -80,37 +74,17 @@ func TestSealedMemory(t *testing.T) {
 // searchMemory counts what it finds in all memory that a process can write.
 func searchMemory(t *testing.T, n *testprocess.Node, c *testprocess.Canaries) (count int) {
 	t.Helper()
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", n.PID()))
+	err := n.SearchMemory(c, func(f testprocess.Find, region string) {
+		count++
+		if f.Canary != "a value" && f.Canary != "the root token" {
+			t.Logf("%s as %s, in %s", f.Canary, f.Form, region)
+		}
+	})
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("NOT TESTED, it takes root to read the memory of a node, which keeps it to itself")
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", n.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer memory.Close()
-	for line := range strings.Lines(string(maps)) {
-		var from, to uint64
-		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasPrefix(mode, "rw") || strings.Contains(line, "[v") {
-			continue
-		}
-		found, err := c.SearchReader(io.NewSectionReader(memory, int64(from), int64(to-from)))
-		if err != nil && !errors.Is(err, syscall.EIO) { // a page that cannot be read holds nothing of ours
-			t.Fatal(err)
-		}
-		for _, f := range found {
-			if f.Canary != "a value" && f.Canary != "the root token" {
-				t.Logf("%s as %s, in %s", f.Canary, f.Form, strings.TrimSpace(line))
-			}
-		}
-		count += len(found)
 	}
 	return count
 }

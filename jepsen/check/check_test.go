@@ -95,3 +95,23 @@ func TestChecks(t *testing.T) {
 		}
 	}
 }
+
+// Of a history that has no order, the request is named that spoils it, and no other.
+func TestExplain(t *testing.T) {
+	stale := get(0, 30, "one", 1, 2)
+	ops := []*history.Op{put(0, 5, "one", 1, 1), put(10, 15, "two", 2, 2), stale, get(0, 40, "two", 2, 2)}
+	a, ok := check.Explain(ops, "k")
+	if !ok || a.Stuck != stale {
+		t.Errorf("stuck at %v, want %v", a.Stuck, stale)
+	}
+	var picture strings.Builder
+	if err := a.Draw(&picture); err != nil || !strings.Contains(picture.String(), "get -\\u003e done number 1 read one index 2") {
+		t.Errorf("the picture does not show it: %v", err)
+	}
+	if a, ok := check.Explain(ops[:2], "k"); !ok || a.Stuck != nil {
+		t.Errorf("stuck at %v in a good history", a.Stuck)
+	}
+	if _, ok := check.Explain(ops, "another"); ok {
+		t.Error("a key that nobody asked for has an account")
+	}
+}

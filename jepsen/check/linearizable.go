@@ -55,22 +55,60 @@ func Search(ops []*history.Op) (v Verdict) {
 	return v
 }
 
-// Picture draws the search of one key as a page of HTML that needs nothing else.
-func Picture(w io.Writer, ops []*history.Op, key string) error {
+// An Account is how porcupine came to its verdict on one key.
+type Account struct {
+	// Stuck is the first request to return of those that have no place in the longest
+	// order that was found; nil: all have one.
+	Stuck *history.Op
+	model porcupine.Model
+	info  porcupine.LinearizationInfo
+}
+
+// Explain searches one key again, for an account. ok is false when no request of the
+// key takes part in the search.
+func Explain(ops []*history.Op, key string) (a *Account, ok bool) {
 	all := byKey(ops)[key]
 	if len(all) == 0 {
-		return fmt.Errorf("drawing %s: no op takes part in the search", key)
+		return nil, false
 	}
-	m := modelOf(all)
-	_, info := porcupine.CheckOperationsVerbose(m, all, patience)
-	return porcupine.Visualize(m, info, w)
+	a = &Account{model: modelOf(all)}
+	a.model.DescribeOperation = func(input, _ any) string { return brief(input.(*history.Op)) }
+	_, a.info = porcupine.CheckOperationsVerbose(a.model, all, patience)
+	var longest []porcupine.Operation
+	for _, orders := range a.info.PartialLinearizationsOperations() {
+		for _, order := range orders {
+			if len(order) > len(longest) {
+				longest = order
+			}
+		}
+	}
+	placed := map[any]bool{}
+	for _, o := range longest {
+		placed[o.Input] = true
+	}
+	for _, o := range all {
+		op := o.Input.(*history.Op)
+		if !placed[op] && op.Outcome != history.Unknown && (a.Stuck == nil || op.Returned < a.Stuck.Returned) {
+			a.Stuck = op
+		}
+	}
+	return a, true
+}
+
+// Draw makes a picture of the search, a page of HTML that needs nothing else.
+func (a *Account) Draw(w io.Writer) error { return porcupine.Visualize(a.model, a.info, w) }
+
+// brief leaves out of an op what a picture of its key shows anyway.
+func brief(o *history.Op) string {
+	_, rest, _ := strings.Cut(o.String(), string(o.Kind)+" "+o.Key)
+	return string(o.Kind) + rest
 }
 
 // byKey are the ops that take part, as porcupine wants them.
 func byKey(ops []*history.Op) map[string][]porcupine.Operation {
 	all := map[string][]porcupine.Operation{}
 	for _, o := range ops {
-		if o.Outcome == history.NotDone || !o.Linearizable() || o.Outcome == history.Unknown && !o.Kind.Writes() || o.Key == "" {
+		if o.Outcome == history.NotDone || !o.Linearizable() || o.Outcome == history.Unknown && !changes(o.Kind) || o.Key == "" {
 			continue
 		}
 		returned := int64(o.Returned)
@@ -82,11 +120,21 @@ func byKey(ops []*history.Op) map[string][]porcupine.Operation {
 	return all
 }
 
+// changes tells whether an op that nobody saw the end of may matter to others.
+func changes(k history.Kind) bool {
+	if model.IsAccess(k) {
+		return model.ChangesAccess(k)
+	}
+	return k.Writes()
+}
+
 func modelOf(ops []porcupine.Operation) porcupine.Model {
 	kind := ops[0].Input.(*history.Op).Kind
 	switch kind {
 	case history.Grant, history.Renew, history.Revoke, history.Lookup:
 		return model.Leases()
+	case history.Transfer, history.Balances:
+		return model.Banks()
 	}
 	if model.IsAccess(kind) {
 		return model.Access()

@@ -3,6 +3,7 @@ package faultfs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -294,20 +295,53 @@ func TestRotAndTruncate(t *testing.T) {
 	}
 }
 
-// What a killed run left mounted is found by its name and below the directory only.
+// What a killed process served is unmounted by the next one, in its directory only;
+// what somebody serves is left alone, and cannot be served twice.
 func TestLeftovers(t *testing.T) {
-	m, other := mount(t, faultfs.Options{}), mount(t, faultfs.Options{})
-	gone, err := faultfs.Leftovers(filepath.Dir(m.at))
-	must(t, err)
-	if len(gone) != 1 || gone[0] != m.at {
-		t.Errorf("unmounted %v", gone)
+	live := mount(t, faultfs.Options{})
+	dir := t.TempDir()
+	c := start(t, "serve", dir)
+	if c.line(t) != "mounted" {
+		t.Fatal("the child did not mount")
 	}
-	write(t, m.path("f"), 0, nil)
-	if _, err := os.Stat(filepath.Join(m.backing, "f")); err == nil {
+	if gone, err := faultfs.Leftovers(dir); err != nil || len(gone) != 0 {
+		t.Errorf("unmounted %v of a live process, %v", gone, err)
+	}
+	c.kill(t)
+	if gone, err := faultfs.Leftovers(filepath.Dir(live.at)); err != nil || len(gone) != 0 {
+		t.Errorf("unmounted %v of this process, or another directory's, %v", gone, err)
+	}
+	at := filepath.Join(dir, "at")
+	if gone, err := faultfs.Leftovers(dir); err != nil || len(gone) != 1 || gone[0] != at {
+		t.Errorf("unmounted %v, %v", gone, err)
+	}
+	left, err := os.ReadDir(dir)
+	must(t, err)
+	if len(left) != 2 { // backing store and mount point
+		t.Errorf("what is left: %v", left)
+	}
+	must(t, os.WriteFile(filepath.Join(at, "f"), nil, 0o644), os.WriteFile(live.path("f"), nil, 0o644))
+	if _, err := os.Stat(filepath.Join(dir, "backing", "f")); err == nil {
 		t.Error("it is still mounted")
 	}
-	must(t, os.WriteFile(other.path("f"), nil, 0o644))
-	if _, err := os.Stat(filepath.Join(other.backing, "f")); err != nil {
-		t.Error("another directory's mount is gone")
+	if _, err := os.Stat(filepath.Join(live.backing, "f")); err != nil {
+		t.Error("the live mount is gone")
+	}
+	if f, err := faultfs.Mount(live.backing, at, faultfs.Options{}); f != nil || !errors.Is(err, faultfs.ErrBusy) {
+		t.Errorf("serving a directory twice: %v", err)
+	}
+}
+
+func init() {
+	children["serve"] = func(dir string) error {
+		backing, at := filepath.Join(dir, "backing"), filepath.Join(dir, "at")
+		if err := errors.Join(os.Mkdir(backing, 0o755), os.Mkdir(at, 0o755)); err != nil {
+			return err
+		}
+		if _, err := faultfs.Mount(backing, at, faultfs.Options{}); err != nil {
+			return err
+		}
+		fmt.Println("mounted")
+		select {}
 	}
 }

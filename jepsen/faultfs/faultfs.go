@@ -34,6 +34,7 @@ type FS struct {
 	backing, at string
 	options     Options
 	rules       *rules
+	claimed     *os.File // tells others that somebody serves this
 
 	mu         sync.RWMutex // guards all below, all objects and the backing store
 	server     *fuse.Server
@@ -65,7 +66,8 @@ func Usable() error {
 }
 
 // Mount shows the directory backing at the directory at; both exist. Beside
-// backing it makes a directory backing+".removed" for as long as it is mounted.
+// backing it makes a directory backing+".removed" and a file backing+".lock" for as
+// long as it is mounted.
 // What lies in backing then counts as durable.
 func Mount(backing, at string, o Options) (*FS, error) {
 	if err := Usable(); err != nil {
@@ -84,9 +86,13 @@ func Mount(backing, at string, o Options) (*FS, error) {
 	if at, err = filepath.Abs(at); err != nil {
 		return nil, fmt.Errorf("finding the mount point: %w", err)
 	}
-	f := &FS{backing: backing, at: at, options: o, rules: newRules()}
+	claimed, err := claim(backing)
+	if err != nil {
+		return nil, fmt.Errorf("mounting %s: %w", backing, err)
+	}
+	f := &FS{backing: backing, at: at, options: o, rules: newRules(), claimed: claimed}
 	if err := f.mount(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, release(claimed))
 	}
 	return f, nil
 }
@@ -177,7 +183,12 @@ func (f *FS) Close() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return errors.Join(err, f.forget())
+	err = errors.Join(err, f.forget())
+	if f.claimed != nil {
+		err = errors.Join(err, release(f.claimed))
+		f.claimed = nil
+	}
+	return err
 }
 
 // forget closes every file, drops all undos and empties the grave.

@@ -9,7 +9,8 @@ import (
 )
 
 // Rot flips one bit of a stored file, chosen by seed, and returns the byte's
-// offset. The path is relative to the mount point. Readers see it at once, in
+// offset. Most of a database's file holds nothing, so a byte is taken that is not
+// zero, if one is found soon. The path is relative to the mount point. Readers see it at once, in
 // mapped pages too. It is meant for data at rest: a power cut that takes back
 // unsynced writes at the same place takes the rot along.
 func (f *FS) Rot(path string, seed uint64) (offset int64, err error) {
@@ -18,10 +19,12 @@ func (f *FS) Rot(path string, seed uint64) (offset int64, err error) {
 			return fmt.Errorf("it is empty")
 		}
 		rng := rand.New(rand.NewPCG(seed, uint64(size)))
-		offset = rng.Int64N(size)
 		var b [1]byte
-		if _, err := file.ReadAt(b[:], offset); err != nil {
-			return err
+		for try := 0; b[0] == 0 && try < rotTries; try++ {
+			offset = rng.Int64N(size)
+			if _, err := file.ReadAt(b[:], offset); err != nil {
+				return err
+			}
 		}
 		b[0] ^= 1 << rng.IntN(8)
 		_, err := file.WriteAt(b[:], offset)
@@ -33,6 +36,9 @@ func (f *FS) Rot(path string, seed uint64) (offset int64, err error) {
 	f.rules.count("rotted bits", 1)
 	return offset, nil
 }
+
+// rotTries is how long Rot looks for a byte that is not zero.
+const rotTries = 1000
 
 // Truncate cuts a stored file to a shorter length, as Rot damages it.
 func (f *FS) Truncate(path string, length int64) error {

@@ -37,6 +37,11 @@ type Header struct {
 	Violated []string        `json:"violated"`        // what was found while it ran
 	Invalid  []string        `json:"invalid"`         // why it proves nothing
 	Notes    []string        `json:"notes,omitempty"` // what else a reader should know
+	// Disks says what the nodes' disks were, where they were not the machine's own: "fuse"
+	// for a file system of ours, which costs time.
+	Disks string `json:"disks,omitempty"`
+	// Batch is the folder of the batch of simulated seeds that counts this one, too.
+	Batch string `json:"batch,omitempty"`
 	// Gaps are the longest times between two acknowledged writes, one for each leader that died.
 	Gaps []time.Duration `json:"gaps,omitempty"`
 }

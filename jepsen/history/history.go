@@ -26,10 +26,12 @@ const (
 	Renew    Kind = "renew"
 	Revoke   Kind = "revoke"
 	Lookup   Kind = "lookup"
+	Transfer Kind = "transfer" // between two accounts of a bank
+	Balances Kind = "balances" // of all accounts of a bank
 )
 
 // Writes tells whether the request may change something.
-func (k Kind) Writes() bool { return k != Get && k != Lookup }
+func (k Kind) Writes() bool { return k != Get && k != Lookup && k != Balances }
 
 // Outcome is how a request ended.
 type Outcome uint8

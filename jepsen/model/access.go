@@ -16,6 +16,7 @@ const (
 	RevokeToken history.Kind = "revoke-token" // Value: likewise
 	MakeLimited history.Kind = "make-limited" // a token for LimitedUses requests
 	UseLimited  history.Kind = "use-limited"
+	MakeGate    history.Kind = "make-gate"  // a policy that allows, and a token that it rules
 	SetPolicy   history.Kind = "set-policy" // Value: Allow or Deny
 	UsePolicy   history.Kind = "use-policy" // a request that the policy decides on
 	MakeWrapped history.Kind = "make-wrapped"
@@ -47,7 +48,7 @@ func (s access) step(o *history.Op) (bool, access) {
 	unknown := o.Outcome == history.Unknown
 	done := o.Outcome == history.Done
 	switch o.Kind {
-	case MakeToken, MakeLimited, MakeWrapped:
+	case MakeToken, MakeLimited, MakeGate, MakeWrapped:
 		return true, s
 	case UseToken:
 		ended := s.childEnded || s.parentEnded
@@ -100,7 +101,17 @@ func Access() porcupine.Model {
 // IsAccess tells whether Access is the model of ops of this kind.
 func IsAccess(k history.Kind) bool {
 	switch k {
-	case MakeToken, UseToken, RevokeToken, MakeLimited, UseLimited, SetPolicy, UsePolicy, MakeWrapped, Unwrap:
+	case MakeToken, UseToken, RevokeToken, MakeLimited, UseLimited, MakeGate, SetPolicy, UsePolicy, MakeWrapped, Unwrap:
+		return true
+	}
+	return false
+}
+
+// ChangesAccess tells whether an op of a kind that IsAccess may change the state: of
+// the others, those whose outcome is unknown say nothing.
+func ChangesAccess(k history.Kind) bool {
+	switch k {
+	case RevokeToken, UseLimited, SetPolicy, Unwrap:
 		return true
 	}
 	return false

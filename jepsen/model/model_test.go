@@ -83,6 +83,8 @@ func TestModels(t *testing.T) {
 		{"check-and-set", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: done, Number: 2}}, true},
 		{"check-and-set that should fail", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: done, Number: 2}}, false},
 		{"failed check-and-set tells the version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: refused, Reason: clash, Number: 1}}, true},
+		{"failed check-and-set tells no version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(0), Value: "b", Outcome: refused, Reason: clash}}, true},
+		{"failed check-and-set that matches tells no version", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: refused, Reason: clash}}, false},
 		{"failed check-and-set tells an old version", secrets, []history.Op{put("a", 1), put("b", 2), {Kind: history.Put, CAS: cas(0), Value: "c", Outcome: refused, Reason: clash, Number: 1}}, false},
 		{"check-and-set fails although it matches", secrets, []history.Op{put("a", 1), {Kind: history.Put, CAS: cas(1), Value: "b", Outcome: refused, Reason: clash, Number: 1}}, false},
 		{"delete and undelete", secrets, []history.Op{put("a", 1), {Kind: history.Delete, Outcome: done}, missed(deleted), {Kind: history.Undelete, Version: 1, Outcome: done}, got("a", 1)}, true},
@@ -109,17 +111,56 @@ func TestModels(t *testing.T) {
 		{"unknown renewal was forgotten", leases, []history.Op{grant(10), {Kind: history.Renew, Outcome: unknown, TTL: 10 * time.Second}, lookup(2, 17), gone(12)}, false},
 	}
 	for _, c := range cases {
-		var ops []porcupine.Operation
-		for i := range c.ops {
-			o := &c.ops[i]
-			returned := int64(2*i + 1)
-			if o.Outcome == unknown {
-				returned = math.MaxInt64
-			}
-			ops = append(ops, porcupine.Operation{ClientId: i, Input: o, Call: int64(2 * i), Return: returned})
-		}
-		if got := porcupine.CheckOperations(c.m, ops); got != c.want {
+		if got := accepts(c.m, c.ops); got != c.want {
 			t.Errorf("%s: linearizable is %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// accepts tells whether requests that follow one another may happen, those of unknown
+// outcome at any time.
+func accepts(m porcupine.Model, history []history.Op) bool {
+	var ops []porcupine.Operation
+	for i := range history {
+		o := &history[i]
+		returned := int64(2*i + 1)
+		if o.Outcome == unknown {
+			returned = math.MaxInt64
+		}
+		ops = append(ops, porcupine.Operation{ClientId: i, Input: o, Call: int64(2 * i), Return: returned})
+	}
+	return porcupine.CheckOperations(m, ops)
+}
+
+// Money moves whole, or does not move; what is not there cannot be spent.
+func TestBanks(t *testing.T) {
+	move := func(amount, from, to int, as history.Outcome) history.Op {
+		return history.Op{Kind: history.Transfer, Value: model.Order{From: from, To: to, Amount: amount}.String(), Outcome: as}
+	}
+	read := func(text string) history.Op { return history.Op{Kind: history.Balances, Read: text, Outcome: done} }
+	for _, c := range []struct {
+		name string
+		ops  []history.Op
+		want bool
+	}{
+		{"moved and read", []history.Op{read("10 10 10 10"), move(4, 0, 1, done), read("6 14 10 10")}, true},
+		{"half of it", []history.Op{move(4, 0, 1, done), read("6 10 10 10")}, false},
+		{"stale", []history.Op{move(4, 0, 1, done), read("10 10 10 10")}, false},
+		{"spent and spent again", []history.Op{move(7, 0, 1, done), move(7, 0, 1, done)}, false},
+		{"refused with reason", []history.Op{move(7, 0, 1, done), move(7, 0, 1, refused)}, true},
+		{"refused without", []history.Op{move(7, 0, 1, refused)}, false},
+		{"unknown, and done", []history.Op{move(7, 0, 1, unknown), read("3 17 10 10")}, true},
+		{"unknown, and not done", []history.Op{move(7, 0, 1, unknown), read("10 10 10 10")}, true},
+		{"unknown, and done twice", []history.Op{move(5, 0, 1, unknown), read("0 20 10 10")}, false},
+		{"unknown, and taken back", []history.Op{move(5, 0, 1, unknown), read("5 15 10 10"), read("10 10 10 10")}, false},
+	} {
+		if got := accepts(model.Banks(), c.ops); got != c.want {
+			t.Errorf("%s: accepted %v, want %v", c.name, got, c.want)
+		}
+	}
+	for _, text := range []string{"", "4 from 0", "4 from 0 to 4", "4 from 1 to 1", "0 from 0 to 1", "-1 from 0 to 1", "x from 0 to 1"} {
+		if o, err := model.ParseOrder(text); err == nil {
+			t.Errorf("%q is an order: %v", text, o)
 		}
 	}
 }

@@ -66,7 +66,8 @@ func (s secret) step(o *history.Op) (bool, secret) {
 
 func (s secret) put(o *history.Op) (bool, secret) {
 	if o.CAS != nil && *o.CAS != s.current() {
-		mismatch := refused(o, conclavev1.Reason_REASON_CAS_MISMATCH) && o.Number == s.current()
+		// Vault's API does not tell the current version, which makes it 0 here.
+		mismatch := refused(o, conclavev1.Reason_REASON_CAS_MISMATCH) && (o.Number == s.current() || o.Number == 0)
 		return o.Outcome == history.Unknown || mismatch, s
 	}
 	next := append(slices.Clone(s), version{value: o.Value})

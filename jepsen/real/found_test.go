@@ -12,6 +12,7 @@ import (
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
 )
 
 // What is planted in a cluster that is well is found: a process that ended by
@@ -45,7 +46,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	w := r.newWorker(0)
 	defer w.close()
 	for range 10 {
-		w.send(w.secretOp(history.Put, "app/secret-0-0"), 0)
+		w.Put("app/secret-0-0", 0)
 	}
 	r.mend(ctx)
 	r.converge(ctx)
@@ -69,7 +70,11 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		r.checkAlive(1)
 	})
 	finds("answers about app/secret-0-0", func() {
-		r.book.Add(&history.Op{Kind: history.Get, Key: "app/secret-0-0", Outcome: history.Done})
+		r.world.Book.Add(&history.Op{Kind: history.Get, Key: "app/secret-0-0", Outcome: history.Done})
+		r.checkCoverage(ctx)
+	})
+	finds("answers about auth/token/create", func() {
+		r.world.Book.Add(&history.Op{Kind: model.MakeToken, Outcome: history.Done})
 		r.checkCoverage(ctx)
 	})
 	finds("two states at index", func() {
@@ -82,11 +87,11 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 		}
 		r.compareStates(ctx)
 	})
-	plant(t, filepath.Join(o.Dir, "node1", "stray"), "…"+r.canary+"…")
+	plant(t, filepath.Join(r.files(0), "stray"), "…"+r.canary+"…")
 	finds("a value in plain text", func() { r.checkFiles(ctx) })
 	plant(t, r.logs()[2], "panic: at the disco")
 	finds("panic:", func() { r.checkLog(r.logs()[2]) })
-	audit := filepath.Join(r.node(0).DataDir, "audit", "audit.log")
+	audit := filepath.Join(r.files(0), "audit", "audit.log")
 	raw, err := os.ReadFile(audit)
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +99,7 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 	if err := os.WriteFile(audit, append(raw[:len(raw)/2:len(raw)/2], raw[len(raw)/2+300:]...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	finds("does not verify", func() { r.checkAudit(ctx, 0) })
+	finds("does not verify", func() { r.checkAudit(ctx, r.files(0)) })
 }
 
 // plant adds text to a file.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/conclave-secrets/conclave/jepsen/check"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/model"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // Counts says how much happened.
@@ -19,14 +21,16 @@ type Counts struct {
 	Calm, CalmOK int            // ops that no fault touched; of these, answered
 	Faults       map[string]int // by name
 	OverHTTP     int            // requests; the others went over gRPC
+	Access       int            // requests around tokens, policies and wrapping
+	Turned       int            // of these, turned away
 	LeaderKills  int
 	States       int // indexes at which state hashes were compared
 }
 
 // String is a short report.
 func (c Counts) String() string {
-	return fmt.Sprintf("%d requests (%d answered, %d of %d outside faults, %d unknown; %d over HTTP), %d kills of a leader, states compared at %d indexes, faults %v",
-		c.Ops, c.Answered, c.CalmOK, c.Calm, c.Unknown, c.OverHTTP, c.LeaderKills, c.States, c.Faults)
+	return fmt.Sprintf("%d requests (%d answered, %d of %d outside faults, %d unknown; %d over HTTP), %d around access (%d turned away), %d kills of a leader, states compared at %d indexes, faults %v",
+		c.Ops, c.Answered, c.CalmOK, c.Calm, c.Unknown, c.OverHTTP, c.Access, c.Turned, c.LeaderKills, c.States, c.Faults)
 }
 
 // Judge is all that is wrong: Violations, and what jepsen/check finds in the
@@ -37,7 +41,7 @@ func (out *Outcome) Judge() []string {
 
 // sum fills the outcome.
 func (r *run) sum(ctx context.Context, out *Outcome) {
-	ops := r.book.Ops()
+	ops := r.world.Book.Ops()
 	out.Ops, out.NodeLogs = ops, r.logs()
 	out.Faults, out.Gaps = r.nemesis.done, gaps(ops, r.nemesis.leaders, r.nemesis.done)
 	out.Counts = count(ops, out.Faults)
@@ -45,9 +49,13 @@ func (r *run) sum(ctx context.Context, out *Outcome) {
 	out.Counts.LeaderKills, out.Counts.States = len(r.nemesis.leaders), len(r.hashes)
 	r.mu.Lock()
 	right := r.jumped+r.drifted == 0
+	if n := r.stalled.Load(); n > 0 {
+		r.notes = append(r.notes, fmt.Sprintf("%d answers said that the audit log could not be written while we did nothing to a disk: the machine stalled, or something is wrong", n))
+	}
 	out.Violations, out.Notes = r.found, r.notes
 	r.mu.Unlock()
 	out.Violations = append(out.Violations, check.LeaseTimes(ops, leastLogTime(ops))...)
+	out.Violations = append(out.Violations, workload.Judge(ops, logTimes(ops))...)
 	if right {
 		out.Violations = append(out.Violations, lateLeases(ops, r.began)...)
 	}
@@ -71,6 +79,12 @@ func count(ops []*history.Op, faults []history.Fault) Counts {
 		}
 		if o.Outcome == history.Unknown {
 			c.Unknown++
+		}
+		if model.IsAccess(o.Kind) {
+			c.Access++
+			if o.Outcome == history.Refused {
+				c.Turned++
+			}
 		}
 		if !o.Faulty {
 			c.Calm++
@@ -157,6 +171,16 @@ func leastLogTime(ops []*history.Op) func(index uint64) (time.Time, bool) {
 			return time.Time{}, true
 		}
 		return times[i-1], true
+	}
+}
+
+// logTimes is what a real run knows of the log time at an op's index: what other leases
+// tell, and that the log was not ahead of every clock.
+func logTimes(ops []*history.Op) workload.Bounds {
+	least := leastLogTime(ops)
+	return func(o *history.Op) (from, to time.Time, applied bool) {
+		from, applied = least(o.Index)
+		return from, o.LogTime, applied
 	}
 }
 

@@ -26,8 +26,13 @@ var mutants = []struct {
 		[]string{"node cut off", "leader cut off"}},
 	{"guards are ignored", "fsm/apply.go", "return h.Current == g.Number && sameRevision, nil", "return sameRevision || true, nil", []string{"loss", "delay"}},
 	{"receipts are not found", "core/receipt.go", "if err != nil || record == nil {", "if err == nil || record == nil {", []string{"loss", "leader killed"}},
+	{"uses are not counted", "core/identity.go", "token.UsesLeft = left - 1", "token.UsesLeft = left", []string{"loss"}},
+	{"wrapped answers are given out twice", "core/wrapping.go", "t.stage(fsm.Operation{Kind: fsm.OpRevokeLease, Key: w.key})\n\treturn decode", "return decode", []string{"loss"}},
+	{"access lists outlive their policies", "core/directory.go", "table == nil || table.revision != revision", "table == nil", []string{"loss"}},
 	{"a leader asks no quorum", "cluster/readindex.go", "if need <= 1 {", "if need <= 99 {",
 		[]string{"leader paused"}},
+	{"the log is not synced", "storage/raftlog/bolt.go", "Path: path,", "Path: path, NoSync: true,",
+		[]string{"all power cut"}},
 }
 
 // A binary that does not keep its promises fails, whatever else a run says.

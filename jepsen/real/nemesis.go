@@ -30,10 +30,12 @@ const (
 	process             // beside one of the network
 	alone               // it needs a cluster that is well
 	clock               // like process, and needs a binary whose clock can be set
+	disks               // like process, and needs disks that can be broken
+	damage              // like alone, and needs disks that can be broken
 )
 
 // faults are all that Run knows.
-var faults = slices.Concat(networkFaults, processFaults, clockFaults)
+var faults = slices.Concat(networkFaults, processFaults, rotateFaults, clockFaults, diskFaults, rotFaults, memberFaults)
 
 // FaultNames are the names for Options.Faults.
 func FaultNames() (names []string) {
@@ -78,6 +80,8 @@ func (n *nemesis) choose() error {
 			not = append(not, fmt.Sprintf("%s needs %d nodes", f.name, f.least))
 		case f.kind == clock && !n.run.clockObeys():
 			not = append(not, fmt.Sprintf("%s needs a binary built with -tags %s", f.name, BuildTag))
+		case (f.kind == disks || f.kind == damage) && n.run.noDisks != nil:
+			not = append(not, fmt.Sprintf("%s needs FUSE: %v", f.name, n.run.noDisks))
 		default:
 			n.offered = append(n.offered, f)
 		}
@@ -87,6 +91,7 @@ func (n *nemesis) choose() error {
 	}
 	for _, s := range not {
 		n.run.note("left out: %s", s)
+		n.run.options.Progress("*** LEFT OUT: " + s + " ***")
 	}
 	return nil
 }
@@ -118,8 +123,11 @@ func (n *nemesis) work(ctx context.Context) {
 	}
 }
 
+// solitary faults are alone at work.
+func (f fault) solitary() bool { return f.kind == alone || f.kind == damage }
+
 func compatible(a, b fault) bool {
-	return a.kind != alone && b.kind != alone && (a.kind == network || b.kind == network)
+	return !a.solitary() && !b.solitary() && (a.kind == network || b.kind == network)
 }
 
 // round does faults together. What was begun is ended in good order, also after ctx.
@@ -132,10 +140,12 @@ func (n *nemesis) round(ctx context.Context, together []fault, serial uint64) {
 	}
 	hands.Wait()
 	n.run.fabric.Heal()
+	n.run.healDisks()
 	mending, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	n.run.mend(mending)
 	pause(mending, 300*time.Millisecond) // calls that began in the trouble may still be waiting
+	n.run.noteHealed()
 	n.change(-1)
 }
 

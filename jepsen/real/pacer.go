@@ -3,11 +3,13 @@ package real
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/conclave-secrets/conclave/client"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // pacers is how many clients write as applications do: through a client that knows
@@ -19,14 +21,29 @@ const pacers = 3
 // fault but the longest.
 const paceFor = 15 * time.Second
 
-// pacer writes to secrets of its own, each for a while. One goroutine.
+// pacer writes to secrets of its own, each for a while, and carries these writes.
 type pacer struct {
-	worker *worker // for what it shares with others
+	*workload.Client
+	run    *run
 	number int
+	rng    *rand.Rand
 	client *client.Client
 }
 
+// writesEach is how many writes a secret of a pacer has.
+const writesEach = 90
+
 func pacePath(pacer int, age int64) string { return fmt.Sprintf("pace/%d-%d", pacer, age) }
+
+// pacedSoFar are all that were ever written to.
+func (r *run) pacedSoFar() (paths []string) {
+	for i := range pacers {
+		for age := range r.paced[i].Load()/writesEach + 1 {
+			paths = append(paths, pacePath(i, age))
+		}
+	}
+	return paths
+}
 
 func (r *run) newPacer(number int) *pacer {
 	addresses := r.cluster.Addresses()
@@ -36,27 +53,35 @@ func (r *run) newPacer(number int) *pacer {
 	if err != nil {
 		r.report("making a client: %v", err)
 	}
-	// Its workers' numbers follow those of the clients and of those who read back.
-	w := &worker{run: r, id: r.options.Clients + r.options.Nodes + number, rng: dice(r.options.Seed, uint64(50+number)), versions: map[string]uint64{}}
-	return &pacer{worker: w, number: number, client: c}
+	p := &pacer{run: r, number: number, rng: dice(r.options.Seed, uint64(50+number)), client: c}
+	// Its numbers follow those of the clients and of those who read back.
+	p.Client = r.world.NewClient(r.options.Clients+r.options.Nodes+number, p.rng, p)
+	return p
+}
+
+// Nodes implements workload.Cluster: which node answers is the SDK's business.
+func (p *pacer) Nodes() int { return 1 }
+
+// Send implements workload.Cluster.
+func (p *pacer) Send(o *history.Op, _ int, key string) *workload.Answer {
+	o.Sent++
+	// Which node answered is not known, so it is the answer of no life.
+	a := &workload.Answer{Node: p.number % len(p.run.cluster.Nodes), Life: int(p.run.lifeSum.Add(1))}
+	err := p.run.failure(o, call(context.Background(), p.client, o, key, a))
+	if err := a.Conclude(o, err); err != nil {
+		p.run.report("%v", err)
+	}
+	return a
 }
 
 // work writes, with pauses, until ctx ends.
 func (p *pacer) work(ctx context.Context) {
-	w := p.worker
 	for ctx.Err() == nil {
-		age := (w.run.paced[p.number].Add(1) - 1) / requestsEach
-		o := w.secretOp(history.Put, pacePath(p.number, age))
-		w.begin(o)
-		o.Sent = 1
-		// Which node answered is not known, so it is the answer of no life.
-		a := &answer{node: p.number % len(w.run.cluster.Nodes), life: int(w.run.lifeSum.Add(1))}
-		err := w.call(context.Background(), p.client, o, fmt.Sprintf("p%d-%d", w.id, w.serial), a)
-		w.classify(o, a, err)
-		w.settle(o, a)
-		pause(ctx, time.Duration(w.rng.Int64N(int64(20*time.Millisecond))))
+		age := (p.run.paced[p.number].Add(1) - 1) / writesEach
+		p.Put(pacePath(p.number, age), 0)
+		pause(ctx, time.Duration(p.rng.Int64N(int64(20*time.Millisecond))))
 	}
 	if err := p.client.Close(); err != nil {
-		w.run.report("closing a client: %v", err)
+		p.run.report("closing a client: %v", err)
 	}
 }

@@ -104,6 +104,7 @@ func (b *blow) crashLoop() error {
 // freeze stops processes for a while and lets them go on as if nothing had been.
 func (b *blow) freeze(nodes ...int) error {
 	b.nodes = nodes
+	b.run.breakDisk() // to a process that was stopped, no disk answered
 	stopped := int64(0)
 	for _, node := range nodes {
 		if err := b.run.node(node).Signal(syscall.SIGSTOP); err != nil {
@@ -188,11 +189,14 @@ func (b *blow) fallBehind() error {
 	n, ctx := b.run.node(node), context.WithoutCancel(b.ctx)
 	before, installs := b.snapshots(node), installed(n.LogFile)
 	from := b.highest(ctx)
+	b.run.breakDisk() // to a process that was stopped, no disk answered
 	if err := n.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for range 24 {
-		pause(ctx, 500*time.Millisecond)
+		if pause(ctx, 500*time.Millisecond); b.ctx.Err() != nil {
+			break // nobody writes any more
+		}
 		if b.highest(ctx) > from+entriesKept && b.snapshots(node) != before {
 			b.prove("others took snapshots", 1)
 			break
@@ -242,11 +246,11 @@ func installed(log string) int {
 // snapshots names all snapshots of all nodes but one.
 func (b *blow) snapshots(but int) string {
 	var all []string
-	for i, n := range b.run.cluster.Nodes {
+	for i := range b.run.options.Nodes {
 		if i == but {
 			continue
 		}
-		names, err := filepath.Glob(filepath.Join(n.DataDir, "snapshots", "*"))
+		names, err := filepath.Glob(filepath.Join(b.run.files(i), "snapshots", "*"))
 		if err != nil {
 			b.run.report("listing snapshots: %v", err)
 		}

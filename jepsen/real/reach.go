@@ -9,6 +9,7 @@ import (
 
 	"github.com/conclave-secrets/conclave/client"
 	"github.com/conclave-secrets/conclave/internal/testprocess"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // dialFrom connects from a host of the fabric.
@@ -21,6 +22,7 @@ func (r *run) dialFrom(host int) func(context.Context, string) (net.Conn, error)
 // prepare makes what a run needs once the cluster is there.
 func (r *run) prepare() error {
 	r.canary = "canary" + rand.Text()
+	r.world = workload.NewWorld(r.asked(), watch{r})
 	for _, n := range r.cluster.Nodes {
 		c, err := client.New(client.Config{Addresses: []string{n.API}, CAFile: r.cluster.CAFile(), Token: r.cluster.RootToken,
 			Timeout: -1, AttemptTimeout: time.Minute, RetryFor: -1, DialTimeout: time.Second, Dial: r.dialFrom(r.operatorHost())})
@@ -77,12 +79,4 @@ func (r *run) awaitLeader(ctx context.Context) int {
 
 func (r *run) node(i int) *testprocess.Node { return r.cluster.Nodes[i] }
 
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
+func pause(ctx context.Context, d time.Duration) { workload.Pause(ctx, d) }

@@ -48,6 +48,9 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("seed %d: %v; gaps %v; took %v", out.Seed, out.Counts, out.Gaps, out.Took.Round(time.Millisecond))
+	if c := out.Counts; c.OverHTTP == 0 || c.Access == 0 || c.Turned == 0 {
+		t.Error("some kind of request was never sent, or never turned away")
+	}
 	for _, s := range out.Notes {
 		t.Log("note: ", s)
 	}

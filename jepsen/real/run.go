@@ -15,18 +15,21 @@ import (
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 	"github.com/conclave-secrets/conclave/jepsen/fabric"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // Options says how a run goes. Zero means the stated default.
 type Options struct {
-	Binary   string        // the conclave binary; required
-	Dir      string        // an empty directory that the caller removes; required
-	Nodes    int           // 3 or 5; default 5
-	For      time.Duration // of the faults; default a minute
-	Seed     uint64
-	Clients  int          // default 6
-	Faults   []string     // names, see FaultNames; nil: all that are possible
-	Progress func(string) // told of each fault; may be nil
+	Binary  string        // the conclave binary; required
+	Dir     string        // an empty directory that the caller removes; required
+	Nodes   int           // 3 or 5; default 5
+	For     time.Duration // of the faults; default a minute
+	Seed    uint64
+	Clients int      // default 6
+	Faults  []string // names, see FaultNames; nil: all that are possible
+	// PlainDisks puts the nodes on the machine's own disks, without the faults of disks.
+	PlainDisks bool
+	Progress   func(string) // told of each fault; may be nil
 }
 
 func (o *Options) fill() {
@@ -57,6 +60,7 @@ type Outcome struct {
 	Gaps       []time.Duration // how long no write was acknowledged around each kill of a leader
 	NodeLogs   []string        // paths below Options.Dir
 	Counts     Counts
+	Disks      string // what the nodes lay on: "fuse", or "" for the machine's own
 }
 
 // Run runs a cluster under faults. Its error says that the run could not be made;
@@ -78,21 +82,25 @@ type run struct {
 	cluster  *testprocess.Cluster
 	nemesis  *nemesis
 	began    time.Time
-	book     *history.Log
+	world    *workload.World
 	canary   string               // in every value
-	sent     atomic.Int64         // requests, which pick the secrets
 	paced    [pacers]atomic.Int64 // writes of each pacer
 	overHTTP atomic.Int64
 	lives    []atomic.Int64
 	lifeSum  atomic.Int64
 	askers   []*client.Client
+	stalled  atomic.Int64  // answers that the audit log fails, with no fault on a disk
 	patience time.Duration // for one attempt
+	disks    []*disk       // by node
+	badUntil atomic.Int64  // on the clock of the ops: until when disks were bad
+	noDisks  error         // why disks cannot be broken; nil: they can
 
 	mu     sync.Mutex
 	found  []string          // guarded by mu; violations
 	notes  []string          // guarded by mu
-	leases []granted         // guarded by mu
 	hashes map[uint64]string // guarded by mu; state hashes by index
+	// guarded by mu; data directories of nodes that were replaced
+	retired []string
 	// How far any clock was ever ahead of ours.
 	jumped, drifted time.Duration // guarded by mu
 }
@@ -102,7 +110,7 @@ func begin(ctx context.Context, o Options) (r *run, err error) {
 	if o.Binary == "" || o.Dir == "" || o.Nodes < 3 {
 		return nil, errors.New("running real processes: a binary, a directory and three nodes or more are needed")
 	}
-	r = &run{options: o, book: &history.Log{}, lives: make([]atomic.Int64, o.Nodes), hashes: map[uint64]string{}, patience: 1500 * time.Millisecond}
+	r = &run{options: o, lives: make([]atomic.Int64, o.Nodes), hashes: map[uint64]string{}, patience: 1500 * time.Millisecond}
 	if r.nemesis, err = newNemesis(r); err != nil {
 		return nil, err
 	}
@@ -113,15 +121,19 @@ func begin(ctx context.Context, o Options) (r *run, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("running real processes: %w", err)
 	}
+	if err := r.mountDisks(); err != nil {
+		return nil, errors.Join(fmt.Errorf("running real processes: %w", err), r.close())
+	}
 	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r.cluster, err = testprocess.Start(starting, testprocess.Options{
 		Binary: o.Binary, Dir: o.Dir, Nodes: o.Nodes,
-		Args:  []string{"--raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "--raft-snapshot-interval", "500ms"},
-		Host:  func(node int) string { return r.fabric.Hosts[node].Address.String() },
-		Spawn: r.spawn,
-		Env:   func(node int) []string { return []string{clockVariable + "=" + r.clockFile(node)} },
-		Dial:  r.dialFrom(r.operatorHost()),
+		Args:    []string{"--raft-snapshot-threshold", strconv.Itoa(snapshotEvery), "--raft-snapshot-interval", "500ms"},
+		DataDir: r.dataDir,
+		Host:    func(node int) string { return r.fabric.Hosts[node].Address.String() },
+		Spawn:   r.spawn,
+		Env:     func(node int) []string { return []string{clockVariable + "=" + r.clockFile(node)} },
+		Dial:    r.dialFrom(r.operatorHost()),
 	})
 	if err == nil {
 		err = r.prepare()
@@ -160,6 +172,9 @@ func (r *run) now() time.Duration { return time.Since(r.began) }
 func (r *run) play(ctx context.Context) *Outcome {
 	r.began = time.Now()
 	out := &Outcome{Seed: r.options.Seed, Started: r.began}
+	if r.noDisks == nil {
+		out.Disks = "fuse"
+	}
 	working, stop := context.WithTimeout(ctx, r.options.For)
 	defer stop()
 	var clients sync.WaitGroup
@@ -174,6 +189,7 @@ func (r *run) play(ctx context.Context) *Outcome {
 	clients.Wait()
 	r.lookBack(ctx)
 	r.converge(ctx)
+	r.checkProcesses(ctx)
 	r.leave(ctx)
 	r.sum(ctx, out)
 	return out
@@ -186,6 +202,9 @@ func (r *run) leave(ctx context.Context) {
 		if err := n.Terminate(); err != nil {
 			r.report("ending: %v", err)
 		}
+	}
+	if err := r.closeDisks(); err != nil {
+		r.report("ending: %v", err)
 	}
 	r.checkFiles(ctx)
 	r.checkCoverage(ctx)
@@ -206,5 +225,6 @@ func (r *run) close() error {
 	if r.cluster != nil {
 		errs = append(errs, r.cluster.Stop())
 	}
+	errs = append(errs, r.closeDisks())
 	return errors.Join(append(errs, r.fabric.Close())...)
 }

@@ -2,37 +2,33 @@ package real
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/conclave-secrets/conclave/client"
 	"github.com/conclave-secrets/conclave/jepsen/history"
-	conclavev1 "github.com/conclave-secrets/conclave/proto/conclave/v1"
+	"github.com/conclave-secrets/conclave/jepsen/model"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
-// worker sends requests one after the other, from the clients' host, each to any
-// node. One goroutine.
+// worker is a client of the workload and carries its requests from the clients' host.
 type worker struct {
+	*workload.Client
 	run      *run
-	id       int
-	rng      *rand.Rand
+	rng      *rand.Rand    // chooses between gRPC and HTTP, for requests without a key
 	patience time.Duration // for one attempt
 	nodes    []*client.Client
 	web      *http.Client
-	serial   int    // counts its requests
-	seen     uint64 // the highest index in an answer
-	versions map[string]uint64
 }
 
 func (r *run) newWorker(id int) *worker {
-	w := &worker{run: r, id: id, rng: dice(r.options.Seed, uint64(100+id)), patience: r.patience, versions: map[string]uint64{}}
+	w := &worker{run: r, rng: dice(r.options.Seed, uint64(400+id)), patience: r.patience}
+	w.Client = r.world.NewClient(id, dice(r.options.Seed, uint64(100+id)), w)
 	for _, n := range r.cluster.Nodes {
 		// One node, one attempt: which node answered is part of the history, and what
-		// is sent again is sent again here. A write under a key is repeated by the
-		// client while its outcome is unknown and there is time.
+		// is sent again is sent again here.
 		c, err := client.New(client.Config{Addresses: []string{n.API}, CAFile: r.cluster.CAFile(), Token: r.cluster.RootToken,
 			Timeout: -1, AttemptTimeout: time.Minute, RetryFor: -1, DialTimeout: time.Second, Dial: r.dialFrom(r.clientHost())})
 		if err != nil {
@@ -61,118 +57,60 @@ func (w *worker) close() {
 // work sends requests, with pauses, until ctx ends.
 func (w *worker) work(ctx context.Context) {
 	defer w.close()
-	for ctx.Err() == nil {
-		o := w.pick()
-		node := w.rng.IntN(len(w.nodes))
-		switch again := w.rng.Float64(); {
-		case o.Kind.Writes() && again < 0.1:
-			w.sendTwice(o, node)
-		case o.Kind.Writes() && again < 0.6:
-			w.sendUntilKnown(o, node)
-		default:
-			w.send(o, node)
-		}
-		pause(ctx, time.Duration(w.rng.Int64N(int64(25*time.Millisecond))))
-	}
+	w.Work(ctx)
 }
 
-// send makes one attempt and records it: over HTTP at times, if HTTP can ask for it.
-func (w *worker) send(o *history.Op, node int) {
-	overHTTP := speaksHTTP(o) && w.rng.IntN(3) == 0
-	w.begin(o)
-	if overHTTP {
-		w.settle(o, w.attemptHTTP(o, node))
-		return
-	}
-	w.settle(o, w.attempt(o, node, ""))
-}
+// Nodes implements workload.Cluster.
+func (w *worker) Nodes() int { return len(w.nodes) }
 
-// sendUntilKnown sends o again, under its idempotency key and through other
-// nodes, as long as its outcome is unknown, at most three times.
-func (w *worker) sendUntilKnown(o *history.Op, node int) {
-	w.begin(o)
-	key := w.key()
-	var last *answer
-	for i := range 3 {
-		a := w.attempt(o, node+i, key)
-		// "Not done" speaks of the attempt: an earlier one may have been.
-		if last == nil || a.outcome == history.Done {
-			last = a
-		}
-		if a.outcome != history.Unknown && (i == 0 || a.outcome == history.Done) {
-			break
-		}
-	}
-	w.settle(o, last)
-}
-
-// sendTwice sends o through two nodes at once under one idempotency key.
-func (w *worker) sendTwice(o *history.Op, node int) {
-	w.begin(o)
-	key := w.key()
-	var a, b *answer
-	second := *o
-	var both sync.WaitGroup
-	both.Go(func() { b = w.attempt(&second, node+1, key) })
-	a = w.attempt(o, node, key)
-	both.Wait()
-	o.Sent += second.Sent
-	if a.outcome == history.Done && b.outcome == history.Done && (a.number != b.number || a.index != b.index || a.id != b.id) {
-		w.run.report("sent twice under one key, answered differently: %v\n\t%+v\n\t%+v", o, *a, *b)
-	}
-	w.settle(o, either(a, b))
-}
-
-func (w *worker) key() string { return fmt.Sprintf("c%d-%d", w.id, w.serial) }
-
-// either is the outcome of two attempts of which at most one took effect.
-func either(a, b *answer) *answer {
-	for _, want := range []history.Outcome{history.Done, history.Unknown} {
-		for _, x := range []*answer{a, b} {
-			if x.outcome == want {
-				return x
-			}
-		}
-	}
-	if a.outcome == history.NotDone {
-		return b
+// Send implements workload.Cluster. A write under a key is repeated by the SDK while
+// its outcome is unknown and there is time.
+func (w *worker) Send(o *history.Op, node int, key string) *workload.Answer {
+	a := &workload.Answer{Node: node}
+	o.Sent++
+	ctx, cancel := context.WithTimeout(context.Background(), w.patience)
+	defer cancel()
+	before := w.run.lives[node].Load()
+	err := w.carry(ctx, o, node, key, a)
+	a.Life = w.run.lifeOf(node, before)
+	if err := a.Conclude(o, err); err != nil {
+		w.run.report("%v", err)
 	}
 	return a
 }
 
-func (w *worker) begin(o *history.Op) {
-	w.serial++
-	o.Client, o.Called = w.id, w.run.now()
-}
-
-// settle writes the end of o into the history.
-func (w *worker) settle(o *history.Op, a *answer) {
-	o.Returned = w.run.now()
-	o.LogTime = w.run.latestLogTime()
-	o.Faulty = w.run.nemesis.disturbed(o.Called)
-	o.Node, o.Life, o.Outcome, o.Reason = a.node, a.life, a.outcome, a.reason
-	o.Number, o.Read, o.Index, o.Expires = a.number, a.read, a.index, a.expires
-	w.seen = max(w.seen, a.index)
+// carry sends o over gRPC, or over HTTP at times if HTTP can ask for it, and puts what
+// comes back into a.
+func (w *worker) carry(ctx context.Context, o *history.Op, node int, key string, a *workload.Answer) error {
 	switch {
-	case o.Kind == history.Grant && a.outcome == history.Done:
-		o.Key = a.id
-		w.run.keepLease(granted{id: a.id, ttl: o.TTL})
-	case a.number > 0 && o.Version == 0 && (o.Kind == history.Put || o.Kind == history.Get):
-		w.versions[o.Key] = a.number
+	case model.IsAccess(o.Kind):
+		return w.run.world.ByPath(o, a, func(q workload.Request) (*workload.Reply, error) {
+			if w.rng.IntN(2) == 0 {
+				return w.serveWeb(ctx, node, q)
+			}
+			return w.servePath(ctx, o, node, q)
+		})
+	case key == "" && speaksHTTP(o) && w.rng.IntN(10) < 3:
+		return w.callWeb(ctx, o, node, a)
 	}
-	w.run.book.Add(o)
+	return w.run.failure(o, call(ctx, w.nodes[node], o, key, a))
 }
 
-// answer is the end of one attempt.
-type answer struct {
-	node, life int
-	outcome    history.Outcome
-	reason     conclavev1.Reason
-	number     uint64
-	read       string
-	index      uint64
-	id         string
-	expires    time.Time
+// failure puts an error of the SDK into the workload's words. What is none stays as it is.
+func (r *run) failure(o *history.Op, err error) error {
+	e := client.AsError(err)
+	if e == nil {
+		return err
+	}
+	f := &workload.Failure{Reason: reasonOf(e.Reason), Unknown: e.Outcome == client.OutcomeUnknown, Current: e.CurrentVersion, Cause: e}
+	if f.Excused = e.Reason == client.ReasonInternal && strings.Contains(e.Message, "audit log cannot be written"); f.Excused && !r.disksBad(o.Called) {
+		r.stalled.Add(1)
+	}
+	if o.Kind == model.UseLimited && f.Reason == 0 {
+		// The SDK says that nothing was done of a read, but this one uses something up.
+		f.Unknown = !neverSent(e)
+	}
+	return f
 }
 
 // lifeOf is which process of a node answered what was asked in the life that it
@@ -184,44 +122,17 @@ func (r *run) lifeOf(node int, before int64) int {
 	return int(r.lifeSum.Add(1))
 }
 
-// attempt sends o to a node over gRPC.
-func (w *worker) attempt(o *history.Op, node int, key string) *answer {
-	node %= len(w.nodes)
-	a := &answer{node: node}
-	o.Sent++
-	ctx, cancel := context.WithTimeout(context.Background(), w.patience)
-	defer cancel()
-	before := w.run.lives[node].Load()
-	err := w.call(ctx, w.nodes[node], o, key, a)
-	a.life = w.run.lifeOf(node, before)
-	w.classify(o, a, err)
-	return a
-}
+// watch is what the workload knows of a run.
+type watch struct{ *run }
 
-func (w *worker) classify(o *history.Op, a *answer, err error) {
-	e := client.AsError(err)
-	switch {
-	case err == nil:
-		a.outcome = history.Done
-		return
-	case e == nil:
-		w.run.report("an error without a reason: %v: %v", o, err)
-		a.outcome = history.Unknown
-		return
-	}
-	a.reason = reasonOf(e.Reason)
-	switch e.Reason {
-	case client.ReasonCASMismatch, client.ReasonNotFound, client.ReasonVersionDeleted, client.ReasonVersionDestroyed, client.ReasonLeaseExpired:
-		a.outcome, a.number = history.Refused, e.CurrentVersion
-	case client.ReasonNoLeader, client.ReasonSealed, client.ReasonOverloaded, client.ReasonConflict, client.ReasonIndexNotReached,
-		client.ReasonUnavailable, client.ReasonEnded, client.ReasonUnknownOutcome:
-		a.outcome = history.NotDone
-	default:
-		w.run.report("an answer that this request cannot have: %v: %v", o, e)
-		a.outcome = history.NotDone
-	}
-	if e.Outcome == client.OutcomeUnknown {
-		// Also after a plain refusal: an earlier attempt of the client may have been done.
-		a.outcome, a.number = history.Unknown, 0
-	}
-}
+// Now implements workload.Watch.
+func (w watch) Now() time.Duration { return w.now() }
+
+// LogTime implements workload.Watch.
+func (w watch) LogTime() time.Time { return w.latestLogTime() }
+
+// Disturbed implements workload.Watch.
+func (w watch) Disturbed(since time.Duration) bool { return w.nemesis.disturbed(since) }
+
+// Report implements workload.Watch.
+func (w watch) Report(format string, args ...any) { w.report(format, args...) }

@@ -1,9 +1,7 @@
 package report
 
 import (
-	"cmp"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -11,7 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,34 +20,67 @@ import (
 //go:embed page.html
 var pageText string
 
+//go:embed batch.html
+var batchText string
+
 //go:embed index.html
 var indexText string
 
-var helpers = template.FuncMap{
-	"short": func(d time.Duration) string { return d.Round(time.Millisecond).String() },
-	"first": func(s string) string { line, _, _ := strings.Cut(s, "\n"); return line },
+//go:embed style.css
+var style string
+
+var functions = template.FuncMap{
+	"short": round,
+	"first": firstLine,
+	"rest":  func(s string) string { _, rest, _ := strings.Cut(s, "\n"); return rest },
 	"lower": func(v Verdict) string { return strings.ToLower(string(v)) },
+	"style": func() template.CSS { return template.CSS(style) }, // our own file
+	"hours": func(d time.Duration) string { return fmt.Sprintf("%.1f", d.Hours()) },
+	"brief": func(s string) bool { return strings.Count(s, "\n") < 8 },
+	"count": count,
 }
 
 var (
-	page  = template.Must(template.New("page").Funcs(helpers).Parse(pageText))
-	index = template.Must(template.New("index").Funcs(helpers).Parse(indexText))
+	page      = template.Must(template.New("page").Funcs(functions).Parse(pageText))
+	batchPage = template.Must(template.New("batch").Funcs(functions).Parse(batchText))
+	index     = template.Must(template.New("index").Funcs(functions).Parse(indexText))
 )
+
+func round(d time.Duration) string { return d.Round(time.Millisecond).String() }
+
+func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
+
+// count writes a number with its thousands apart.
+func count(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return s
+}
 
 // The files of a published run.
 const (
 	summaryFile = "summary.json"
+	batchFile   = "batch.json"
 	historyFile = "history.jsonl"
 	ednFile     = "history.edn"
 	pageFile    = "index.html"
 )
 
-// Publish writes a run below dir, in a folder of its own, and returns that folder:
-// page, history (JSON Lines and EDN), summary, a picture of each key that is not
-// linearizable, and the node logs, which are copied; those of an earlier time stay. It
-// makes the index of dir anew.
+// folderTime is how the names of folders begin.
+const folderTime = "20060102T150405"
+
+// Publish writes a run below dir, as Write does, and makes the index of dir anew.
 func Publish(dir string, run *history.Run, s *Summary, logs []string) (folder string, err error) {
-	folder = filepath.Join(dir, fmt.Sprintf("%s-%s-seed-%d", run.Started.UTC().Format("20060102T150405"), run.Kind, run.Seed))
+	folder, err = Write(dir, run, s, logs)
+	return folder, errors.Join(err, Index(dir))
+}
+
+// Write writes a run below dir, in a folder of its own, and returns that folder: page, history (JSON Lines and EDN), summary, a picture of each key that is not
+// linearizable, and the node logs, which are copied; those of an earlier time stay.
+func Write(dir string, run *history.Run, s *Summary, logs []string) (folder string, err error) {
+	folder = filepath.Join(dir, fmt.Sprintf("%s-%s-seed-%d", run.Started.UTC().Format(folderTime), run.Kind, run.Seed))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", fmt.Errorf("publishing a run: %w", err)
 	}
@@ -66,101 +97,70 @@ func Publish(dir string, run *history.Run, s *Summary, logs []string) (folder st
 	for _, log := range copied {
 		s.Logs = append(s.Logs, filepath.Base(log))
 	}
-	var pictures []string
-	for i, key := range s.Pictures {
-		name := fmt.Sprintf("key-%d.html", i)
-		if err := writeFile(filepath.Join(folder, name), func(w io.Writer) error { return check.Picture(w, run.Ops, key) }); err != nil {
-			return "", err
-		}
-		pictures = append(pictures, name)
+	t := newTeller(run)
+	if err := t.draw(folder, s); err != nil {
+		return "", err
 	}
-	s.Pictures = pictures
 	return folder, errors.Join(
 		writeFile(filepath.Join(folder, historyFile), func(w io.Writer) error { return history.Write(w, run) }),
 		writeFile(filepath.Join(folder, ednFile), func(w io.Writer) error { return history.WriteEDN(w, run.Ops) }),
-		writeFile(filepath.Join(folder, summaryFile), func(w io.Writer) error {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(s)
-		}),
-		writeFile(filepath.Join(folder, pageFile), func(w io.Writer) error { return page.Execute(w, newView(run, s)) }),
-		Index(dir),
+		writeJSON(filepath.Join(folder, summaryFile), s),
+		writeFile(filepath.Join(folder, pageFile), func(w io.Writer) error { return page.Execute(w, t.view(s)) }),
 	)
+}
+
+// draw asks porcupine for its account of each key that a finding is about, and leaves
+// its pictures in the folder.
+func (t *teller) draw(folder string, s *Summary) error {
+	s.Pictures = nil
+	for _, key := range t.keysOf(s) {
+		a, ok := check.Explain(t.run.Ops, key)
+		if !ok {
+			continue
+		}
+		name := fmt.Sprintf("key-%d.html", len(s.Pictures))
+		if err := writeFile(filepath.Join(folder, name), a.Draw); err != nil {
+			return err
+		}
+		t.keys[key] = account{a.Stuck, name}
+		s.Pictures = append(s.Pictures, name)
+	}
+	return nil
 }
 
 // view is what a run's page shows.
 type view struct {
 	*Summary
 	Throughput, Latency template.HTML
-	Findings            []finding
-	Windows             []window
+	Moments             []moment
 	Bands               []history.Fault
 }
 
-// A finding is one thing that is wrong: what, and the evidence.
-type finding struct{ What, Evidence string }
-
-// A window is what clients saw around the ops that a finding names.
-type window struct {
-	Title string
-	Ops   []*history.Op
-}
-
-// windowOps is how many ops are shown before and after one that is wrong.
-const windowOps = 25
-
-func newView(run *history.Run, s *Summary) *view {
-	t := newTimeline(run)
-	v := &view{Summary: s, Throughput: t.throughput(run.Faults), Latency: t.latency(run.Faults), Bands: run.Faults}
-	for _, f := range s.Found {
-		what, evidence, _ := strings.Cut(f, "\n")
-		v.Findings = append(v.Findings, finding{what, evidence})
-		for i, o := range run.Ops {
-			if strings.Contains(f, o.String()) && len(v.Windows) < 20 {
-				v.Windows = append(v.Windows, window{what, run.Ops[max(0, i-windowOps):min(len(run.Ops), i+windowOps+1)]})
-				break
-			}
+func (t *teller) view(s *Summary) *view {
+	line := newTimeline(t.run)
+	v := &view{Summary: s, Throughput: line.throughput(t.run.Faults), Latency: line.latency(t.run.Faults), Bands: t.run.Faults}
+	for i, f := range s.Found {
+		if i < mostTold {
+			v.Moments = append(v.Moments, t.tell(f))
+		} else {
+			v.Moments = append(v.Moments, moment{What: firstLine(f), Evidence: f})
 		}
 	}
 	return v
 }
 
-// Index makes the page over all runs of dir, the newest first.
-func Index(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*", summaryFile))
-	if err != nil {
-		return fmt.Errorf("making the index of runs: %w", err)
-	}
-	type row struct {
-		*Summary
-		Folder string
-	}
-	var rows []row
-	for _, file := range files {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("making the index of runs: %w", err)
-		}
-		s := &Summary{}
-		if err := json.Unmarshal(raw, s); err != nil {
-			return fmt.Errorf("making the index of runs: %s: %w", file, err)
-		}
-		rows = append(rows, row{s, filepath.Base(filepath.Dir(file))})
-	}
-	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.Folder, b.Folder)) })
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making the index of runs: %w", err)
-	}
-	return writeFile(filepath.Join(dir, "index.html"), func(w io.Writer) error { return index.Execute(w, rows) })
-}
-
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.Create(path)
+// writeFile writes a file whole or not at all: who is interrupted leaves nothing that
+// an index could stumble over.
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".part-*")
 	if err != nil {
 		return fmt.Errorf("publishing: %w", err)
 	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		return fmt.Errorf("publishing %s: %w", path, err)
+	if err = errors.Join(write(f), f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("publishing %s: %w", path, errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
 }

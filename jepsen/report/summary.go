@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -33,6 +32,8 @@ type Summary struct {
 	Logs      []string       `json:"logs,omitempty"`
 	Gap       *Gap           `json:"gap,omitempty"`
 	Took      time.Duration  `json:"took"` // from the first call to the last return
+
+	bad []string // keys that are not linearizable
 }
 
 // A FaultCount is how often a fault was done, how often it was seen to bite, and what
@@ -64,7 +65,7 @@ func Summarise(run *history.Run) *Summary {
 		at = nil
 	}
 	search := check.Search(run.Ops)
-	s.Searched, s.Keys, s.Undecided, s.Pictures = search.Ops, search.Keys, search.Undecided, search.Bad
+	s.Searched, s.Keys, s.Undecided, s.bad = search.Ops, search.Keys, search.Undecided, search.Bad
 	s.Found = slices.Concat(run.Violated, check.Witness(run.Ops, at), search.Found)
 	s.Gap = rank(run.Gaps)
 	switch {
@@ -79,27 +80,18 @@ func Summarise(run *history.Run) *Summary {
 }
 
 func countFaults(faults []history.Fault) []FaultCount {
-	byName := map[string]*FaultCount{}
+	var each []FaultCount
 	for _, f := range faults {
-		c := byName[f.Name]
-		if c == nil {
-			c = &FaultCount{Name: f.Name, Proofs: map[string]int{}}
-			byName[f.Name] = c
-		}
-		c.Done++
+		c := FaultCount{Name: f.Name, Done: 1, Proofs: map[string]int{}}
 		if f.Bit() {
-			c.Bit++
+			c.Bit = 1
 		}
 		for _, p := range f.Proofs {
 			c.Proofs[p.What] += int(p.Count)
 		}
+		each = append(each, c)
 	}
-	var all []FaultCount
-	for _, c := range byName {
-		all = append(all, *c)
-	}
-	slices.SortFunc(all, func(a, b FaultCount) int { return cmp.Compare(a.Name, b.Name) })
-	return all
+	return AddFaults(nil, each)
 }
 
 func rank(gaps []time.Duration) *Gap {

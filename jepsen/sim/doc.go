@@ -3,8 +3,8 @@
 // which requests are sent when, what goes wrong, and how long each message takes
 // all follow from it.
 //
-// Models and checks live in jepsen/model and jepsen/check; real processes are
-// not started here. Mutants are faults that are planted to see that the checkers catch
+// What clients ask is jepsen/workload's; models and checks live in jepsen/model and
+// jepsen/check; real processes are not started here. Mutants are faults that are planted to see that the checkers catch
 // them. Start reading at Run; README.md one folder up tells how to
 // replay a seed.
 package sim

@@ -34,7 +34,7 @@ type Mutant struct {
 // Mutants returns all mutants.
 func Mutants() []Mutant {
 	var all []Mutant
-	for _, group := range [][]Mutant{readMutants, writeMutants, guardMutants, leaseMutants, accessMutants, stateMutants, diskMutants, auditMutants} {
+	for _, group := range [][]Mutant{readMutants, writeMutants, guardMutants, leaseMutants, accessMutants, stateMutants, diskMutants, sealMutants, auditMutants} {
 		all = append(all, group...)
 	}
 	return all
@@ -75,6 +75,8 @@ var readMutants = []Mutant{
 	{"reads without a read index", "reads are linearizable", notLinear, onLedger(func(l core.Ledger) core.Ledger { return localReads{l} })},
 	{"reads without a read index, by index", "reads are linearizable", wentBack, onLedger(func(l core.Ledger) core.Ledger { return localReads{l} })},
 	{"reads without a quorum on a leader", "reads are linearizable", wentBack, onLedger(func(l core.Ledger) core.Ledger { return leaderReads{l} })},
+	{"VerifyLeader as the read index", "reads are linearizable", wentBack, onCounts(votes, false, lateAnswers, "leader cut off")},
+	{"non-voters counted", "a read has a quorum of voters", wentBack, onCounts(anybody, true, remoteNewcomers, "leader cut off", "new member")},
 	{"reads without waiting for the index", "a read reflects the index that it asked for", "below the index", onLedger(func(l core.Ledger) core.Ledger { return forgetfulWaits{localReads{l}} })},
 }
 
@@ -85,6 +87,7 @@ var writeMutants = []Mutant{
 	{"acknowledged and dropped", "what is acknowledged is there", "", loseSome()},
 	{"a renewal carried out twice", "once and no more", "", onProposals(twice)},
 	{"another index than the write has", "answers name their place in the log", "", onProposals(elsewhere)},
+	{"half a batch carried out", "a batch is done whole or not at all", "money was made or lost", onBatches(halve)},
 	{"receipts lost", "a request sent again is not carried out again", "", without(func(o *fsm.Operation) bool { return o.Kind == fsm.OpPutRecord && inSpace(o.Key, spaceReceipt) })},
 	{"destroyed only in word", "destroyed is destroyed", "", without(isKind(fsm.OpDestroyVersions))},
 	{"deleted only in word", "deleted is deleted", "", without(isKind(fsm.OpDeleteVersions))},
@@ -103,7 +106,8 @@ var leaseMutants = []Mutant{
 	{"leases that end early", "no lease ends before its time", "", onBatches(shorter)},
 	{"leases that end late", "no lease outlives its time", "", onBatches(longer)},
 	{"renewed only in word", "a renewal moves the end", "", without(isKind(fsm.OpRenewLease))},
-	{"revoked only in word", "revoked is revoked", "", without(func(o *fsm.Operation) bool { return o.Kind == fsm.OpRevokeLease && inSpace(o.Key, 0x11) })},
+	{"revoked only in word", "revoked is revoked", "", without(func(o *fsm.Operation) bool { return o.Kind == fsm.OpRevokeLease && inSpace(o.Key, spaceLease) })},
+	{"old generation", "a renewed lease lives on", notLinear, onProposals(oldGeneration)},
 	{"log time ahead of the log", "leases end on log time", "", onEntries(fast)},
 	{"log time that goes back", "log time only grows", "", onEntries(backward)},
 }
@@ -120,7 +124,8 @@ var accessMutants = []Mutant{
 
 var stateMutants = []Mutant{
 	{"wall clock in apply", "equal logs give equal states", "", onEntries(ownClock)},
-	{"an index without its data", "index and data move together", "", onEntries(skipping)},
+	{"an index without its data", "index and data move together", "another replica", onEntries(skipping)},
+	{"index and data in two transactions", "index and data move together", "another replica", torn},
 	{"a snapshot of an older state", "a snapshot is the state at its index", "", oldSnapshots},
 	{"a snapshot without its end", "a snapshot is the whole state", "", onSnapshots(func(m cluster.Machine) (fsm.Snapshot, error) {
 		s, err := m.Snapshot()
@@ -134,10 +139,16 @@ var diskMutants = []Mutant{
 	{"an fsync of the log that lies", "stored is stored", "came back without", loseTail},
 	{"an fsync of the term that lies", "a term is never gone back on", "lost acknowledged state", loseValue("CurrentTerm")},
 	{"an fsync of the vote that lies", "voted is voted", "without its vote", loseValue("LastVote")},
+	{"a vote in two writes", "voted is voted", "without its vote", tearVote},
 	{"an fsync of the state that lies", "applied and compacted is applied", "", func(o *Options) {
 		o.seams.State = func(fs vfs.FS) vfs.FS { return lyingFiles{fs} }
 	}},
 	{"a repair with a wrong entry", "what is mended is what it was", "", wrongRepair},
+}
+
+var sealMutants = []Mutant{
+	{"wrong associated data", "a value opens in its own place only", "nobody wrote there", misplaced},
+	{"a keyring that is not adopted", "what is sealed under a new key opens everywhere", "although nothing was wrong any more", unadopted},
 }
 
 var auditMutants = []Mutant{

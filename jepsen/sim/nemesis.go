@@ -49,13 +49,6 @@ func (n *nemesis) track(node int) func() {
 	return func() { n.busy[node].Add(-1) }
 }
 
-// disturbing tells whether a fault is at work or was just now.
-func (n *nemesis) disturbing() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.active > 0 || n.ended > 0 && time.Since(n.began) < n.ended+n.options.slow(aftermath)
-}
-
 // disturbedSince tells whether a fault was at work since t.
 func (n *nemesis) disturbedSince(t time.Duration) bool {
 	n.mu.Lock()

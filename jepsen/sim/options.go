@@ -3,30 +3,14 @@ package sim
 import (
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/internal/testcluster"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
-
-// A Workload is a kind of request that clients send.
-type Workload string
-
-// The workloads.
-const (
-	Secrets  Workload = "secrets"  // versions of secrets: check-and-set, delete, undelete, destroy
-	Lists    Workload = "lists"    // append and read
-	Leases   Workload = "leases"   // grant, renew, revoke, look up
-	Tokens   Workload = "tokens"   // families of tokens, and tokens for a number of uses
-	Policies Workload = "policies" // a policy changes while requests ask for its permission
-	Wrapping Workload = "wrapping" // answers that are given out once
-)
-
-// Workloads returns all workloads.
-func Workloads() []Workload { return []Workload{Secrets, Lists, Leases, Tokens, Policies, Wrapping} }
 
 // DefaultDuration is how long the faults of a run last, before stretch and leisure.
 const DefaultDuration = 5 * time.Second
@@ -38,8 +22,8 @@ type Options struct {
 	Clients  int           `json:"clients"`  // default 6
 	Duration time.Duration `json:"duration"` // of the faults, in virtual time; default DefaultDuration
 
-	Workloads []Workload `json:"workloads"` // default: all
-	Faults    []string   `json:"faults"`    // by name; nil: all of FaultNames; empty, not nil: none
+	Workloads []workload.Name `json:"workloads"` // default: all
+	Faults    []string        `json:"faults"`    // by name; nil: all of FaultNames; empty, not nil: none
 
 	// Stretch makes what takes time take so many times as long: the timers of the
 	// consensus, the patience of clients, the faults. Default 1.
@@ -77,7 +61,7 @@ func (o *Options) fill() error {
 		o.Duration = o.leisurely(DefaultDuration)
 	}
 	if o.Workloads == nil {
-		o.Workloads = Workloads()
+		o.Workloads = workload.Names()
 	}
 	if o.Faults == nil {
 		o.Faults = FaultNames()
@@ -89,13 +73,8 @@ func (o *Options) valid() error {
 	if o.Nodes < 3 || o.Clients < 1 || o.Duration < 0 || o.Stretch < 1 || o.Leisure < 1 {
 		return fmt.Errorf("a run needs three nodes, a client and a length, not %d, %d and %v, with a stretch of %d and a leisure of %d", o.Nodes, o.Clients, o.Duration, o.Stretch, o.Leisure)
 	}
-	for _, w := range o.Workloads {
-		if !slices.Contains(Workloads(), w) {
-			return fmt.Errorf("no workload is called %q", w)
-		}
-	}
-	if len(o.Workloads) == 0 {
-		return fmt.Errorf("a run needs a workload")
+	if err := workload.Valid(o.Workloads); err != nil {
+		return err
 	}
 	for _, f := range o.Faults {
 		if !slices.Contains(FaultNames(), f) {
@@ -113,20 +92,14 @@ func (o *Options) leisurely(d time.Duration) time.Duration {
 	return o.slow(d) * time.Duration(o.Leisure)
 }
 
-// weights says how often each workload has its turn, beside the others.
-var weights = map[Workload]int{Secrets: 44, Lists: 8, Leases: 22, Tokens: 14, Policies: 7, Wrapping: 5}
+// leaseTTLs are short, so that leases expire while a run lasts.
+var leaseTTLs = []time.Duration{400 * time.Millisecond, 900 * time.Millisecond, 2 * time.Second}
 
-// draw chooses a workload.
-func (o *Options) draw(rng *rand.Rand) Workload {
-	sum := 0
-	for _, w := range o.Workloads {
-		sum += weights[w]
+// asked says what the clients ask for.
+func (o *Options) asked() workload.Options {
+	w := workload.Options{Mix: o.Workloads, Canary: canary, Pause: o.leisurely(50 * time.Millisecond), MaxAge: o.slow(200 * time.Millisecond)}
+	for _, ttl := range leaseTTLs {
+		w.TTLs = append(w.TTLs, o.leisurely(ttl))
 	}
-	n := rng.IntN(sum)
-	for _, w := range o.Workloads {
-		if n -= weights[w]; n < 0 {
-			return w
-		}
-	}
-	return o.Workloads[0]
+	return w
 }

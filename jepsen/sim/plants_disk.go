@@ -38,6 +38,33 @@ func loseTail(o *Options) {
 
 // loseValue has the last change of a value of the stable store vanish in a power cut.
 func loseValue(key string) func(*Options) {
+	return tearValue(key, func(next *raftlog.Memory, from []byte) error { return next.Set([]byte(key), from) })
+}
+
+// tearVote has half of the last vote vanish in a power cut: the term is the new one, the
+// candidate that of the vote before, as when the two are written one after the other.
+var tearVote = tearValue("LastVote", func(next *raftlog.Memory, from []byte) error {
+	log, err := raftlog.New(raftlog.Options{Inner: next})
+	if err != nil {
+		return err
+	}
+	term, err := log.GetUint64([]byte("LastVoteTerm"))
+	if err == nil {
+		err = next.Set([]byte("LastVote"), from)
+	}
+	if err != nil {
+		return err
+	}
+	candidate, err := log.Get([]byte("LastVoteCand"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(log.SetUint64([]byte("LastVoteTerm"), term), log.Set([]byte("LastVoteCand"), candidate))
+})
+
+// tearValue has a power cut take back the last change of a value of the stable store, or
+// a part of it: undo gets what the value was.
+func tearValue(key string, undo func(next *raftlog.Memory, from []byte) error) func(*Options) {
 	return func(o *Options) {
 		var mu sync.Mutex
 		var changes []*change // of all lives of all nodes
@@ -64,7 +91,7 @@ func loseValue(key string) func(*Options) {
 				if c.from == nil || !bytes.Equal(c.to, now) {
 					continue
 				}
-				if err := next.Set([]byte(key), c.from); err != nil {
+				if err := undo(next, c.from); err != nil {
 					panic(err)
 				}
 				return
@@ -195,6 +222,24 @@ func skipping(r *testcluster.Replica, _ cluster.Machine, e *fsm.LogEntry) {
 	}
 }
 
+// torn has the first entry that a node applies after a crash be noted and not carried
+// out, as where the index is written in one transaction and the data in the next.
+func torn(o *Options) {
+	var mu sync.Mutex
+	lived := map[string]bool{}
+	o.seams.Machine = func(r *testcluster.Replica, m cluster.Machine) cluster.Machine {
+		mu.Lock()
+		defer mu.Unlock()
+		due := lived[r.ID]
+		lived[r.ID] = true
+		return changedMachine{m, func(_ cluster.Machine, e *fsm.LogEntry) {
+			if due {
+				e.Data, due = nil, false
+			}
+		}}
+	}
+}
+
 // changedSnapshots changes the snapshots that a machine takes.
 type changedSnapshots struct {
 	cluster.Machine
@@ -291,7 +336,9 @@ func (t trusting) AppendEntries(id raft.ServerID, to raft.ServerAddress, req *ra
 }
 
 func onTransport(wrap func(cluster.Transport) cluster.Transport) func(*Options) {
-	return func(o *Options) { o.seams.Transport = wrap }
+	return func(o *Options) {
+		o.seams.Transport = func(_ *testcluster.Process, t cluster.Transport) cluster.Transport { return wrap(t) }
+	}
 }
 
 // lateRecords are written after the answer has left.

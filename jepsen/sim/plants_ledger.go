@@ -17,6 +17,8 @@ import (
 // What is planted between the request path and the ledger. The spaces are those of
 // core/doc.go.
 const (
+	spaceSecret   fsm.Space = 0x10
+	spaceLease    fsm.Space = 0x11
 	spaceToken    fsm.Space = 0x12
 	spaceReceipt  fsm.Space = 0x13
 	spacePolicy   fsm.Space = 0x17
@@ -72,6 +74,13 @@ func isKind(kind fsm.OperationKind) func(*fsm.Operation) bool {
 	return func(o *fsm.Operation) bool { return o.Kind == kind }
 }
 
+// halve does the first operation of a transfer only.
+func halve(b *fsm.Batch) {
+	if len(b.Operations) == 2 && inSpace(b.Operations[1].Key, spaceBank) {
+		b.Operations = b.Operations[:1]
+	}
+}
+
 // freeUses forgets that a token was used: its record is rewritten where no token is made.
 func freeUses(b *fsm.Batch) {
 	if slices.ContainsFunc(b.Operations, func(o fsm.Operation) bool { return o.Kind == fsm.OpGrantLease && inSpace(o.Key, spaceToken) }) {
@@ -94,7 +103,7 @@ func orphans(b *fsm.Batch) {
 // shorter has leases granted and renewed for less than was asked.
 func shorter(b *fsm.Batch) {
 	for i := range b.Operations {
-		if o := &b.Operations[i]; (o.Kind == fsm.OpGrantLease || o.Kind == fsm.OpRenewLease) && o.TTL > 0 && inSpace(o.Key, 0x11) {
+		if o := &b.Operations[i]; (o.Kind == fsm.OpGrantLease || o.Kind == fsm.OpRenewLease) && o.TTL > 0 && inSpace(o.Key, spaceLease) {
 			o.TTL = max(1, o.TTL-100*time.Millisecond)
 		}
 	}
@@ -103,7 +112,7 @@ func shorter(b *fsm.Batch) {
 // longer has leases renewed for more than was asked.
 func longer(b *fsm.Batch) {
 	for i := range b.Operations {
-		if o := &b.Operations[i]; o.Kind == fsm.OpGrantLease && inSpace(o.Key, 0x11) {
+		if o := &b.Operations[i]; o.Kind == fsm.OpGrantLease && inSpace(o.Key, spaceLease) {
 			o.TTL += 100 * time.Millisecond
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/conclave-secrets/conclave/jepsen/bubble"
 	"github.com/conclave-secrets/conclave/jepsen/check"
 	"github.com/conclave-secrets/conclave/jepsen/history"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // A record is what is left of a run when its bubble has ended.
@@ -51,7 +52,7 @@ func Run(in bubble.Runner, o Options) (*Result, error) {
 	}
 	out := &Result{Run: rec.history(o), Counts: rec.counts, Fingerprint: rec.fingerprint()}
 	// What package check finds, whoever reads the history finds again.
-	out.Run.Violated = slices.Concat(rec.found, judge(rec.ops, rec.timeAt))
+	out.Run.Violated = slices.Concat(rec.found, workload.Judge(rec.ops, rec.bounds))
 	return out, nil
 }
 
@@ -68,7 +69,8 @@ func simulate(o Options) *record {
 		return rec
 	}
 	s.Witness.Canary(canary)
-	r := &run{options: o, sim: s, began: time.Now(), book: &history.Log{}, nemesis: newNemesis(s, o), purse: purse{}}
+	r := &run{options: o, sim: s, began: time.Now(), nemesis: newNemesis(s, o)}
+	r.world = workload.NewWorld(o.asked(), watch{r})
 	r.play()
 	if err := s.Close(); err != nil {
 		r.report("closing: %v", err)
@@ -83,13 +85,11 @@ type run struct {
 	options Options
 	sim     *testcluster.Sim
 	began   time.Time
-	book    *history.Log
+	world   *workload.World
 	nemesis *nemesis
 
-	mu     sync.Mutex
-	found  []string // guarded by mu
-	leases []granted
-	purse  purse // guarded by mu
+	mu    sync.Mutex
+	found []string // guarded by mu
 }
 
 func (r *run) report(format string, args ...any) {
@@ -102,17 +102,13 @@ func (r *run) now() time.Duration { return time.Since(r.began) }
 
 // play lets clients and faults loose, ends the faults, and looks what is left.
 func (r *run) play() {
-	if err := r.openGates(); err != nil {
-		r.report("%v", err)
-		return
-	}
 	ctx, stop := context.WithTimeout(context.Background(), r.options.Duration)
 	defer stop()
 	var faults, clients sync.WaitGroup
 	faults.Go(func() { r.nemesis.disturbNetwork(ctx) })
 	faults.Go(func() { r.nemesis.disturbProcesses(ctx) })
 	for i := range r.options.Clients {
-		clients.Go(func() { newClient(r, i).work(ctx) })
+		clients.Go(func() { r.newClient(i, 700*time.Millisecond).Work(ctx) })
 	}
 	clients.Wait()
 	faults.Wait()
@@ -128,37 +124,16 @@ func (r *run) play() {
 	}
 }
 
-// lookBack reads every secret and every lease once more, through every node:
-// the checkers then miss whatever was acknowledged and is gone.
+// lookBack has everything read once more, through every node.
 func (r *run) lookBack() {
 	for i := range r.sim.Replicas {
-		c := newClient(r, r.options.Clients+i)
-		c.patience = r.options.slow(30 * time.Second)
-		var paths []string
-		for k := range secrets {
-			paths = append(paths, secretPath(k))
-		}
-		for k := range lists {
-			paths = append(paths, listPath(k))
-		}
-		for _, path := range paths {
-			o := c.secretOp(history.Get, path)
-			if c.send(o, i); o.Outcome != history.Done && o.Outcome != history.Refused {
-				r.report("no answer although nothing was wrong any more: %v", o)
-			}
-		}
-		for _, l := range r.knownLeases() {
-			o := c.leaseOp(history.Lookup, l)
-			if c.send(o, i); o.Outcome != history.Done && o.Outcome != history.Refused {
-				r.report("no answer although nothing was wrong any more: %v", o)
-			}
-		}
+		r.newClient(r.options.Clients+i, 30*time.Second).LookBack(i, nil, func() bool { return true })
 	}
 }
 
 func (r *run) close(rec *record) {
 	w := r.sim.Witness
-	rec.ops, rec.times = r.book.Ops(), w.Times()
+	rec.ops, rec.times = r.world.Book.Ops(), w.Times()
 	rec.found = append(r.found, r.sim.Violations()...)
 	for _, err := range r.sim.Halts() {
 		rec.found = append(rec.found, err.Error())
@@ -201,6 +176,12 @@ func (rec *record) timeAt(index uint64) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return rec.times[index].Time(), true
+}
+
+// bounds tells the log time of an op's entry.
+func (rec *record) bounds(o *history.Op) (least, most time.Time, applied bool) {
+	t, ok := rec.timeAt(o.Index)
+	return t, t, ok
 }
 
 // dice returns the source of one use of the seed.

@@ -7,6 +7,7 @@ import (
 	"github.com/conclave-secrets/conclave/jepsen/history"
 	"github.com/conclave-secrets/conclave/jepsen/model"
 	"github.com/conclave-secrets/conclave/jepsen/sim"
+	"github.com/conclave-secrets/conclave/jepsen/workload"
 )
 
 // A result survives being written as JSON, with every request and every fault.
@@ -36,7 +37,7 @@ func TestResultAsJSON(t *testing.T) {
 
 // A run has the workloads and the faults that were asked for, and no others.
 func TestSwitches(t *testing.T) {
-	r, err := sim.Run(on(t), sim.Options{Seed: 2, Workloads: []sim.Workload{sim.Wrapping}, Faults: []string{"leader killed"}})
+	r, err := sim.Run(on(t), sim.Options{Seed: 2, Workloads: []workload.Name{workload.Wrapping}, Faults: []string{"leader killed"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestSwitches(t *testing.T) {
 // Options that make no run are refused.
 func TestBadOptions(t *testing.T) {
 	for _, o := range []sim.Options{{Nodes: 2}, {Clients: -1}, {Duration: -1}, {Stretch: -1}, {Leisure: -1},
-		{Workloads: []sim.Workload{"none"}}, {Workloads: []sim.Workload{}}, {Faults: []string{"none"}}} {
+		{Workloads: []workload.Name{"none"}}, {Workloads: []workload.Name{}}, {Faults: []string{"none"}}} {
 		if _, err := sim.Run(on(t), o); err == nil {
 			t.Errorf("a run was made of %+v", o)
 		}

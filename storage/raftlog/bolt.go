@@ -40,6 +40,9 @@ func OpenBolt(path string) (Inner, error) {
 	case info.Size() == 0:
 		return nil, fmt.Errorf("opening raft log %s: the file is empty: %w", path, ErrAmnesia)
 	}
+	if err := inspect(path); err != nil {
+		return nil, fmt.Errorf("opening raft log %s: %w", path, err)
+	}
 	return openBolt(path)
 }
 

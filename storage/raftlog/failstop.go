@@ -1,6 +1,9 @@
 package raftlog
 
-import "fmt"
+import (
+	"fmt"
+	"runtime/debug"
+)
 
 // write runs f as the only writer. Whatever error f returns
 // fails the Store: an fsync that failed may have dropped the dirty pages, so
@@ -87,8 +90,10 @@ func (s *Store) readFailure(op string, err error) error {
 }
 
 // guarded turns a panic of the inner store into an error: bbolt panics when it
-// meets a page that contradicts itself, and that is rot, not a mistake of ours.
+// meets a page that contradicts itself, and that is rot, not a mistake of ours. A
+// page that the disk cannot deliver, or that was cut off, is a fault of memory.
 func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("inner store panicked: %v: %w", p, ErrRotten)

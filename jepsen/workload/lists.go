@@ -1,4 +1,4 @@
-package sim
+package workload
 
 import (
 	"fmt"
@@ -11,14 +11,23 @@ import (
 // it back under check-and-set. As a secret it is judged like any other; as a list,
 // nothing that was ever in it may go.
 
-const lists = 2
+const (
+	listsAtATime = 2
+	appendsEach  = requestsEach / 2 // each is a read and a write
+	separator    = "; "
+	listPrefix   = "app/list-"
+)
 
-func listPath(i int) string { return fmt.Sprintf("app/list-%d", i) }
+func listPath(age int64, i int) string { return fmt.Sprintf("%s%d-%d", listPrefix, age, i) }
 
-const separator = "; "
+// listNow is one of the lists of the moment.
+func (c *Client) listNow() string {
+	age := c.world.lists.Add(1) / (listsAtATime * appendsEach)
+	return listPath(age, c.rng.IntN(listsAtATime))
+}
 
 // appendTo adds an element to a list.
-func (c *client) appendTo(path string, node int) {
+func (c *Client) appendTo(path string, node int) {
 	read := c.secretOp(history.Get, path)
 	c.send(read, node)
 	if read.Outcome != history.Done && read.Outcome != history.Refused {
@@ -67,7 +76,7 @@ func judgeLists(ops []*history.Op) (found []string) {
 }
 
 func isList(o *history.Op) bool {
-	return strings.HasPrefix(o.Key, "app/list-") && o.Outcome == history.Done && (o.Kind == history.Put || o.Kind == history.Get)
+	return strings.HasPrefix(o.Key, listPrefix) && o.Outcome == history.Done && (o.Kind == history.Put || o.Kind == history.Get)
 }
 
 func text(o *history.Op) string {
