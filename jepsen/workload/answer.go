@@ -80,6 +80,7 @@ var meanings = map[conclavev1.Reason]meaning{
 	conclavev1.Reason_REASON_INTERNAL:               impossible,
 	conclavev1.Reason_REASON_UNSAFE:                 impossible,
 	conclavev1.Reason_REASON_INDEX_NOT_REACHED:      notDone,
+	conclavev1.Reason_REASON_OUTSIDE:                impossible,
 }
 
 // Conclude settles what became of o when it was told err: nil, or a *Failure. It
