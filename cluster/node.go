@@ -382,8 +382,19 @@ func (n *Node) LogTime() time.Time {
 }
 
 // Snapshot has a snapshot taken now and returns when it is durable. With
-// nothing new since the last one it does nothing.
+// nothing new since the last one it does nothing. While leadership is handed over
+// the library takes none; it is asked again then.
 func (n *Node) Snapshot(ctx context.Context) error {
+	for {
+		err := n.trySnapshot(ctx)
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || ctx.Err() != nil {
+			return err
+		}
+		wait(ctx, retryPause)
+	}
+}
+
+func (n *Node) trySnapshot(ctx context.Context) error {
 	done := make(chan error, 1)
 	n.ask(func() { done <- n.raft.Snapshot().Error() })
 	select {

@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/conclave-secrets/conclave/cluster"
 	"github.com/conclave-secrets/conclave/cluster/clustertest"
 )
@@ -95,4 +97,32 @@ func awaitLeader(t *testing.T, c *clustertest.Cluster, id string) {
 		<-time.After(time.Second)
 	}
 	t.Fatalf("%s does not come to lead", id)
+}
+
+// A snapshot that is asked for while leadership is handed over is taken afterwards.
+func TestSnapshotWaitsForAHandover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := clustertest.New(t, 34, 3, nil)
+		defer c.Close()
+		l, f := c.Leader(), c.Follower()
+		propose(t, l.Node, put("k", "1"))
+		<-time.After(time.Second)
+		c.Network.SetDrop(func(_, _ string, message any) bool {
+			_, ok := message.(*raft.TimeoutNowRequest)
+			return ok
+		})
+		handed := make(chan error, 1)
+		go func() { handed <- l.Node.TransferLeadership(timeout(5*time.Second), f.ID) }()
+		<-time.After(50 * time.Millisecond)
+		began := time.Now()
+		if err := l.Node.Snapshot(timeout(5 * time.Second)); err != nil {
+			t.Error(err)
+		}
+		if time.Since(began) == 0 {
+			t.Error("nothing was under way: the test shows nothing")
+		}
+		if err := <-handed; err == nil {
+			t.Error("handed over without TimeoutNow")
+		}
+	})
 }
