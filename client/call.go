@@ -204,7 +204,7 @@ func awaitOwnDeadline(ctx context.Context, err error) {
 func (k *call) note(ctx context.Context, e *Error) {
 	k.urged = max(k.urged, e.RetryAfter)
 	switch e.Reason {
-	case ReasonSealed, ReasonNotInitialized, ReasonInternal:
+	case ReasonSealed, ReasonNotInitialized, ReasonInternal, ReasonDiskFull:
 	default:
 		k.hopeful = true
 	}
@@ -228,9 +228,13 @@ func (k *call) mayRepeat(e *Error) bool {
 	if e.Outcome == OutcomeUnknown {
 		return k.effect == writes
 	}
-	brokenNode := k.effect == reads && e.Reason == ReasonInternal
-	return elsewhere(e.Reason) || e.RetryAfter > 0 || brokenNode
+	return elsewhere(e.Reason) || e.RetryAfter > 0 || broken(e.Reason)
 }
+
+// broken reports whether something is wrong with the node that was asked: its audit
+// log cannot be written, its disk is full. It judged nothing, so what it says is no
+// verdict on earlier attempts; another node may serve.
+func broken(r Reason) bool { return r == ReasonInternal || r == ReasonDiskFull }
 
 // settle decides what a final answer says about earlier attempts of unknown
 // outcome. A serving node has looked the idempotency key up before it judged

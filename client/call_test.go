@@ -160,6 +160,41 @@ func TestVerdictAfterUnknownIsDefinite(t *testing.T) {
 	}
 }
 
+// A node that is broken has not looked whether the write was done: another one is asked,
+// and if none can tell, the outcome stays unknown. (A node whose disk was full had
+// carried a write out, could not record its answer, and refused the second attempt
+// because it could not record that either.)
+func TestBrokenNodesGiveNoVerdict(t *testing.T) {
+	for name, broken := range map[string]reply{"internal": internalNotDone, "disk full": diskFull} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, nil, []reply{unknown, broken}, []reply{noLeader})
+			if err := put(s, client.PutOptions{}); err != nil {
+				t.Errorf("another node could have told: %v", err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			s = newScene(t, nil, []reply{unknown})
+			s.nodes[0].always = broken
+			rounds := 0
+			s.clock.meanwhile = func() {
+				if rounds++; rounds == 10 {
+					cancel()
+				}
+			}
+			if _, err := s.Secrets.Put(ctx, "a/b", fields, client.PutOptions{}); !errors.Is(err, client.ErrUnknownOutcome) {
+				t.Errorf("got %v, want ErrUnknownOutcome", err)
+			}
+			s = newScene(t, nil, []reply{broken}, nil)
+			if err := put(s, client.PutOptions{WriteOptions: client.WriteOptions{NoIdempotencyKey: true}}); err != nil {
+				t.Errorf("nothing was done, and another node serves: %v", err)
+			}
+			s = newScene(t, nil, []reply{broken}, []reply{broken})
+			if err := put(s, client.PutOptions{}); err == nil || errors.Is(err, client.ErrUnknownOutcome) || len(s.clock.waits) != 0 {
+				t.Errorf("got %v after waiting %v, want a definite error at once", err, s.clock.waits)
+			}
+		})
+	}
+}
+
 // A refused credential says nothing about what happened before it was refused.
 func TestDenialAfterUnknownStaysUnknown(t *testing.T) {
 	s := newScene(t, nil, []reply{unknown, denied})

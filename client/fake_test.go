@@ -147,6 +147,10 @@ var (
 		Reason: conclavev1.Reason_REASON_NO_LEADER, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE})
 	unknown = refusal(codes.Unknown, "leadership was lost", &conclavev1.ErrorDetail{
 		Reason: conclavev1.Reason_REASON_UNKNOWN_OUTCOME, Outcome: conclavev1.Outcome_OUTCOME_UNKNOWN})
+	internalNotDone = refusal(codes.Internal, "the audit log cannot be written", &conclavev1.ErrorDetail{
+		Reason: conclavev1.Reason_REASON_INTERNAL, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE})
+	diskFull = refusal(codes.ResourceExhausted, "the disk is nearly full", &conclavev1.ErrorDetail{
+		Reason: conclavev1.Reason_REASON_DISK_FULL, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE})
 	denied = refusal(codes.PermissionDenied, "not permitted", &conclavev1.ErrorDetail{
 		Reason: conclavev1.Reason_REASON_DENIED, Outcome: conclavev1.Outcome_OUTCOME_NOT_DONE})
 	casMismatch = refusal(codes.Aborted, "the current version is 9", &conclavev1.ErrorDetail{
