@@ -114,19 +114,41 @@ type LeasePage struct {
 	Leases []Lease
 	More   bool
 	Index  uint64
+	Cursor []byte // of Walk: goes on behind this page
 }
 
-// List reads the leases under a prefix.
+// LeaseWalk says which leases Walk reads. Zero means the stated default.
+type LeaseWalk struct {
+	// ExpiringWithin reads only leases that end within that time, the next to end first.
+	// Zero: all, in an order of the store's own.
+	ExpiringWithin time.Duration
+	Cursor         []byte // of the page before; nil: from the start
+	Limit          int    // of leases in a page, which may have fewer. 0: the server's, 1000
+	Consistency    Consistency
+}
+
+// Walk reads the leases under a prefix page by page, however many there are: a page
+// costs the cluster little more than what it returns. A page may be empty and have More.
+func (l Leases) Walk(ctx context.Context, prefix string, o LeaseWalk) (LeasePage, error) {
+	return l.list(ctx, &conclavev1.ListLeasesRequest{Prefix: prefix, Limit: uint32(max(0, o.Limit)), Read: l.c.readOptions(o.Consistency),
+		Unsorted: true, ExpiringWithin: optionalDuration(o.ExpiringWithin), Cursor: o.Cursor})
+}
+
+// List reads the leases under a prefix, in the order of their ids. Each page looks at
+// all of them: Walk is for many.
 func (l Leases) List(ctx context.Context, prefix string, o ListOptions) (LeasePage, error) {
-	request := &conclavev1.ListLeasesRequest{Prefix: prefix, After: o.After, Limit: uint32(max(0, o.Limit)), Read: l.c.readOptions(o.Consistency)}
-	got, err := invoke(ctx, l.c, call{activity: activity("listing leases under", prefix), effect: reads}, request,
+	return l.list(ctx, &conclavev1.ListLeasesRequest{Prefix: prefix, After: o.After, Limit: uint32(max(0, o.Limit)), Read: l.c.readOptions(o.Consistency)})
+}
+
+func (l Leases) list(ctx context.Context, request *conclavev1.ListLeasesRequest) (LeasePage, error) {
+	got, err := invoke(ctx, l.c, call{activity: activity("listing leases under", request.Prefix), effect: reads}, request,
 		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeasesResponse, error) {
 			return conclavev1.NewLeasesClient(conn).List(ctx, r)
 		})
 	if err != nil {
 		return LeasePage{}, err
 	}
-	page := LeasePage{More: got.GetMore(), Index: got.GetIndex()}
+	page := LeasePage{More: got.GetMore(), Index: got.GetIndex(), Cursor: got.GetCursor()}
 	for _, lease := range got.GetLeases() {
 		page.Leases = append(page.Leases, leaseFromProto(lease, got.GetIndex()))
 	}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -330,11 +331,39 @@ func (t *tx) ListLeases(r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeases
 	if limit == 0 {
 		limit = maxLeaseListed
 	}
+	switch {
+	case (r.Unsorted || r.ExpiringWithin != nil) && r.After != "":
+		return nil, &engine.InvalidError{Why: "these pages go on from a cursor, not after an id"}
+	case r.ExpiringWithin != nil:
+		keys, err := t.view.Expiring(t.view.Time().Add(max(r.ExpiringWithin.AsDuration(), 0)))
+		if err != nil {
+			return nil, err
+		}
+		return t.leasePage(keys, r.Cursor, limit, func(k fsm.Key) (fsm.Key, bool) {
+			id, ok := fsm.SplitExpiring(k)
+			return id, ok && bytes.HasPrefix(id, prefix)
+		})
+	case r.Unsorted:
+		if len(r.Cursor) > 0 && !bytes.HasPrefix(r.Cursor, prefix) {
+			return nil, &engine.InvalidError{Why: "the cursor is not one of this listing"}
+		}
+		keys, err := t.view.Keys(fsm.Leases, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return t.leasePage(keys, r.Cursor, limit, func(k fsm.Key) (fsm.Key, bool) { return k, true })
+	}
+	return t.leasesByID(prefix, r.After, limit)
+}
+
+// leasesByID looks at every lease below prefix: the order of ids is not that of the
+// store, whose keys hide them.
+func (t *tx) leasesByID(prefix fsm.Key, after string, limit int) (*conclavev1.ListLeasesResponse, error) {
 	keys, err := t.view.Keys(fsm.Leases, prefix)
 	if err != nil {
 		return nil, err
 	}
-	found := newPage(r.After, limit, (*conclavev1.Lease).GetId)
+	found := newPage(after, limit, (*conclavev1.Lease).GetId)
 	for keys.Next() {
 		l, err := t.listed(keys.Key())
 		if err != nil {
@@ -350,6 +379,40 @@ func (t *tx) ListLeases(r *conclavev1.ListLeasesRequest) (*conclavev1.ListLeases
 	resp := &conclavev1.ListLeasesResponse{}
 	resp.Leases, resp.More = found.done()
 	return resp, nil
+}
+
+// maxLeaseWalked bounds the rows that one page may cost: it is then short, or empty.
+const maxLeaseWalked = 20_000
+
+// leasePage reads on from a cursor, in the order of keys, which it closes. id tells
+// which lease a key is about, and whether it belongs to the listing.
+func (t *tx) leasePage(keys *fsm.Keys, cursor fsm.Key, limit int, id func(fsm.Key) (fsm.Key, bool)) (*conclavev1.ListLeasesResponse, error) {
+	resp := &conclavev1.ListLeasesResponse{}
+	there := false
+	if len(cursor) > 0 {
+		there = keys.Seek(append(bytes.Clone(cursor), 0))
+	} else {
+		there = keys.Next()
+	}
+	for walked := 0; there; there = keys.Next() {
+		if walked++; walked > maxLeaseWalked || len(resp.Leases) == limit {
+			resp.More, resp.Cursor = true, cursor
+			break
+		}
+		cursor = keys.Key()
+		key, ok := id(cursor)
+		if !ok {
+			continue
+		}
+		l, err := t.listed(key)
+		if err != nil {
+			return nil, firstError(err, keys.Close())
+		}
+		if l != nil {
+			resp.Leases = append(resp.Leases, l)
+		}
+	}
+	return resp, keys.Close()
 }
 
 // listed describes the lease at key, or nothing if it has ended.

@@ -146,6 +146,26 @@ func (v *View) Waiting(effect Key) (*Keys, error) {
 	return &Keys{c: c, prefix: lower}, nil
 }
 
+// Expiring walks the leases that are alive and whose expiry is until or before, the next
+// to end first. Each key is the expiry, in eight bytes, and then the id: see
+// SplitExpiring. The caller must Close it.
+func (v *View) Expiring(until LogTime) (*Keys, error) {
+	lower := []byte{tableByExpiry}
+	c, err := v.shared.view.Cursor(lower, key(tableByExpiry, number(uint64(until)+1)))
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{c: c, prefix: lower}, nil
+}
+
+// SplitExpiring takes a key of Expiring apart; ok is false when it is none.
+func SplitExpiring(k Key) (id Key, ok bool) {
+	if len(k) <= 8 {
+		return nil, false
+	}
+	return k[8:], true
+}
+
 // A Table is something with keys that can be walked.
 type Table byte
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -162,22 +163,59 @@ func leaseLookup(inv *invocation) *cobra.Command {
 }
 
 func leaseList(inv *invocation) *cobra.Command {
-	return &cobra.Command{
+	var within time.Duration
+	var order string
+	cmd := &cobra.Command{
 		Use:   "list [PREFIX]",
 		Short: "List leases under a prefix",
+		Long: `List leases under a prefix.
+
+With --expiring-within only those that end soon, of which only as many are looked at:
+that is quick among a million.`,
 		Example: `  conclave lease list
-  conclave lease list jobs/nightly --format json`,
+  conclave lease list jobs/nightly --format json
+  conclave lease list database/creds --expiring-within 10m`,
 		Args: atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
+			by, err := leaseOrder(order, within)
+			if err != nil {
+				return err
+			}
 			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
-				leases, index, err := allLeases(ctx, c, strings.Join(args, ""))
+				leases, index, err := allLeases(ctx, c, strings.Join(args, ""), within)
 				if err != nil {
 					return err
 				}
+				slices.SortFunc(leases, by)
 				return inv.renderLeases(leases, index)
 			})
 		},
 	}
+	cmd.Flags().DurationVar(&within, "expiring-within", 0, "only leases that end within this `DURATION`")
+	cmd.Flags().StringVar(&order, "sort", "", "`ORDER` of the leases: id, expires or issued (default: id, or expires with --expiring-within)")
+	complete(cmd, "sort", leaseOrders...)
+	return cmd
+}
+
+var leaseOrders = []string{"id", "expires", "issued"}
+
+// leaseOrder is how leases are to be sorted.
+func leaseOrder(order string, within time.Duration) (func(a, b client.Lease) int, error) {
+	byID := func(a, b client.Lease) int { return cmp.Compare(a.ID, b.ID) }
+	if order == "" && within > 0 {
+		order = "expires"
+	}
+	switch {
+	case within < 0:
+		return nil, usageError("", "--expiring-within %v is negative", within)
+	case order == "" || order == "id":
+		return byID, nil
+	case order == "expires":
+		return func(a, b client.Lease) int { return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), byID(a, b)) }, nil
+	case order == "issued":
+		return func(a, b client.Lease) int { return cmp.Or(a.IssuedAt.Compare(b.IssuedAt), byID(a, b)) }, nil
+	}
+	return nil, usageError("Use one of "+strings.Join(leaseOrders, ", ")+".", "leases cannot be sorted by %q", order)
 }
 
 func (inv *invocation) renderLeases(leases []client.Lease, index uint64) error {
@@ -197,10 +235,10 @@ func (inv *invocation) renderLeases(leases []client.Lease, index uint64) error {
 }
 
 // allLeases reads page after page; index is that of the first.
-func allLeases(ctx context.Context, c *client.Client, prefix string) (leases []client.Lease, index uint64, err error) {
-	var o client.ListOptions
+func allLeases(ctx context.Context, c *client.Client, prefix string, within time.Duration) (leases []client.Lease, index uint64, err error) {
+	o := client.LeaseWalk{ExpiringWithin: within}
 	for {
-		page, err := c.Leases.List(ctx, prefix, o)
+		page, err := c.Leases.Walk(ctx, prefix, o)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -208,9 +246,9 @@ func allLeases(ctx context.Context, c *client.Client, prefix string) (leases []c
 			index = page.Index
 		}
 		leases = append(leases, page.Leases...)
-		if !page.More || len(page.Leases) == 0 {
+		if !page.More {
 			return leases, index, nil
 		}
-		o.After = page.Leases[len(page.Leases)-1].ID
+		o.Cursor = page.Cursor
 	}
 }

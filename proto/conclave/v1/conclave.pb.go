@@ -2691,13 +2691,20 @@ func (x *LookupLeaseResponse) GetIndex() uint64 {
 }
 
 type ListLeasesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	After         string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // an id from the last page
-	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	Read          *ReadOptions           `protobuf:"bytes,4,opt,name=read,proto3" json:"read,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Prefix string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	After  string                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"` // an id from the last page
+	Limit  uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Read   *ReadOptions           `protobuf:"bytes,4,opt,name=read,proto3" json:"read,omitempty"`
+	// How the pages come. By default in the order of ids, for which each page looks at
+	// every lease below the prefix. The other two look at what they return, and little
+	// more: unsorted in an order of the store's own; with expiring_within only leases that
+	// end within that time from now, the next to end first.
+	Unsorted       bool                 `protobuf:"varint,5,opt,name=unsorted,proto3" json:"unsorted,omitempty"`
+	ExpiringWithin *durationpb.Duration `protobuf:"bytes,6,opt,name=expiring_within,json=expiringWithin,proto3" json:"expiring_within,omitempty"`
+	Cursor         []byte               `protobuf:"bytes,7,opt,name=cursor,proto3" json:"cursor,omitempty"` // from the last page; of these two only
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListLeasesRequest) Reset() {
@@ -2758,11 +2765,33 @@ func (x *ListLeasesRequest) GetRead() *ReadOptions {
 	return nil
 }
 
+func (x *ListLeasesRequest) GetUnsorted() bool {
+	if x != nil {
+		return x.Unsorted
+	}
+	return false
+}
+
+func (x *ListLeasesRequest) GetExpiringWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiringWithin
+	}
+	return nil
+}
+
+func (x *ListLeasesRequest) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
 type ListLeasesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Leases        []*Lease               `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"` // without their data
 	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Cursor        []byte                 `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"` // goes on behind this page, which may be empty; none: it was the last
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2816,6 +2845,13 @@ func (x *ListLeasesResponse) GetIndex() uint64 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *ListLeasesResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
 }
 
 // PathParameter is the values of one parameter; most take the first only.
@@ -4652,16 +4688,20 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x04read\x18\x02 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"U\n" +
 	"\x13LookupLeaseResponse\x12(\n" +
 	"\x05lease\x18\x01 \x01(\v2\x12.conclave.v1.LeaseR\x05lease\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\x04R\x05index\"\x85\x01\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xfd\x01\n" +
 	"\x11ListLeasesRequest\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12,\n" +
-	"\x04read\x18\x04 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"j\n" +
+	"\x04read\x18\x04 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\x12\x1a\n" +
+	"\bunsorted\x18\x05 \x01(\bR\bunsorted\x12B\n" +
+	"\x0fexpiring_within\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0eexpiringWithin\x12\x16\n" +
+	"\x06cursor\x18\a \x01(\fR\x06cursor\"\x82\x01\n" +
 	"\x12ListLeasesResponse\x12*\n" +
 	"\x06leases\x18\x01 \x03(\v2\x12.conclave.v1.LeaseR\x06leases\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"'\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\fR\x06cursor\"'\n" +
 	"\rPathParameter\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\tR\x06values\"\x81\x03\n" +
 	"\x0fCallPathRequest\x12%\n" +
@@ -5035,82 +5075,83 @@ var file_conclave_v1_conclave_proto_depIdxs = []int32{
 	4,  // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
 	31, // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
 	4,  // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
-	31, // 51: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
-	3,  // 52: conclave.v1.CallPathRequest.verb:type_name -> conclave.v1.Verb
-	73, // 53: conclave.v1.CallPathRequest.parameters:type_name -> conclave.v1.CallPathRequest.ParametersEntry
-	75, // 54: conclave.v1.CallPathRequest.wrap_ttl:type_name -> google.protobuf.Duration
-	4,  // 55: conclave.v1.CallPathRequest.read:type_name -> conclave.v1.ReadOptions
-	74, // 56: conclave.v1.PathAuth.metadata:type_name -> conclave.v1.PathAuth.MetadataEntry
-	75, // 57: conclave.v1.PathAuth.lease_duration:type_name -> google.protobuf.Duration
-	75, // 58: conclave.v1.PathWrapInfo.ttl:type_name -> google.protobuf.Duration
-	76, // 59: conclave.v1.PathWrapInfo.created_at:type_name -> google.protobuf.Timestamp
-	75, // 60: conclave.v1.CallPathResponse.lease_duration:type_name -> google.protobuf.Duration
-	44, // 61: conclave.v1.CallPathResponse.auth:type_name -> conclave.v1.PathAuth
-	45, // 62: conclave.v1.CallPathResponse.wrap_info:type_name -> conclave.v1.PathWrapInfo
-	75, // 63: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	76, // 64: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 65: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
-	57, // 66: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
-	7,  // 67: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 68: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 69: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 70: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
-	42, // 71: conclave.v1.CallPathRequest.ParametersEntry.value:type_name -> conclave.v1.PathParameter
-	10, // 72: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
-	12, // 73: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
-	14, // 74: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
-	16, // 75: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
-	18, // 76: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
-	20, // 77: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
-	22, // 78: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
-	25, // 79: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
-	27, // 80: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
-	29, // 81: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
-	32, // 82: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
-	34, // 83: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
-	36, // 84: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
-	38, // 85: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
-	40, // 86: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
-	43, // 87: conclave.v1.Paths.Call:input_type -> conclave.v1.CallPathRequest
-	47, // 88: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
-	49, // 89: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
-	51, // 90: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
-	53, // 91: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
-	55, // 92: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
-	58, // 93: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
-	60, // 94: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
-	62, // 95: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
-	64, // 96: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
-	11, // 97: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
-	13, // 98: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
-	15, // 99: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
-	17, // 100: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
-	19, // 101: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
-	21, // 102: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
-	23, // 103: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
-	26, // 104: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
-	28, // 105: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
-	30, // 106: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
-	33, // 107: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
-	35, // 108: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
-	37, // 109: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
-	39, // 110: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
-	41, // 111: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
-	46, // 112: conclave.v1.Paths.Call:output_type -> conclave.v1.CallPathResponse
-	48, // 113: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
-	50, // 114: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
-	52, // 115: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
-	54, // 116: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
-	56, // 117: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
-	59, // 118: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
-	61, // 119: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
-	63, // 120: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
-	65, // 121: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
-	97, // [97:122] is the sub-list for method output_type
-	72, // [72:97] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	75, // 51: conclave.v1.ListLeasesRequest.expiring_within:type_name -> google.protobuf.Duration
+	31, // 52: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
+	3,  // 53: conclave.v1.CallPathRequest.verb:type_name -> conclave.v1.Verb
+	73, // 54: conclave.v1.CallPathRequest.parameters:type_name -> conclave.v1.CallPathRequest.ParametersEntry
+	75, // 55: conclave.v1.CallPathRequest.wrap_ttl:type_name -> google.protobuf.Duration
+	4,  // 56: conclave.v1.CallPathRequest.read:type_name -> conclave.v1.ReadOptions
+	74, // 57: conclave.v1.PathAuth.metadata:type_name -> conclave.v1.PathAuth.MetadataEntry
+	75, // 58: conclave.v1.PathAuth.lease_duration:type_name -> google.protobuf.Duration
+	75, // 59: conclave.v1.PathWrapInfo.ttl:type_name -> google.protobuf.Duration
+	76, // 60: conclave.v1.PathWrapInfo.created_at:type_name -> google.protobuf.Timestamp
+	75, // 61: conclave.v1.CallPathResponse.lease_duration:type_name -> google.protobuf.Duration
+	44, // 62: conclave.v1.CallPathResponse.auth:type_name -> conclave.v1.PathAuth
+	45, // 63: conclave.v1.CallPathResponse.wrap_info:type_name -> conclave.v1.PathWrapInfo
+	75, // 64: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	76, // 65: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 66: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
+	57, // 67: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
+	7,  // 68: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 69: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 70: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
+	7,  // 71: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
+	42, // 72: conclave.v1.CallPathRequest.ParametersEntry.value:type_name -> conclave.v1.PathParameter
+	10, // 73: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
+	12, // 74: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
+	14, // 75: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
+	16, // 76: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
+	18, // 77: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
+	20, // 78: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
+	22, // 79: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
+	25, // 80: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
+	27, // 81: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
+	29, // 82: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
+	32, // 83: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
+	34, // 84: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
+	36, // 85: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
+	38, // 86: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
+	40, // 87: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
+	43, // 88: conclave.v1.Paths.Call:input_type -> conclave.v1.CallPathRequest
+	47, // 89: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
+	49, // 90: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
+	51, // 91: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
+	53, // 92: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
+	55, // 93: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
+	58, // 94: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
+	60, // 95: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
+	62, // 96: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
+	64, // 97: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
+	11, // 98: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
+	13, // 99: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
+	15, // 100: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
+	17, // 101: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
+	19, // 102: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
+	21, // 103: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
+	23, // 104: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
+	26, // 105: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
+	28, // 106: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
+	30, // 107: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
+	33, // 108: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
+	35, // 109: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
+	37, // 110: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
+	39, // 111: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
+	41, // 112: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
+	46, // 113: conclave.v1.Paths.Call:output_type -> conclave.v1.CallPathResponse
+	48, // 114: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
+	50, // 115: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
+	52, // 116: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
+	54, // 117: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
+	56, // 118: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
+	59, // 119: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
+	61, // 120: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
+	63, // 121: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
+	65, // 122: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
+	98, // [98:123] is the sub-list for method output_type
+	73, // [73:98] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_conclave_v1_conclave_proto_init() }
