@@ -117,6 +117,46 @@ type LeasePage struct {
 	Cursor []byte // of Walk: goes on behind this page
 }
 
+// A LeaseNode is one node of a tree: a lease, which has an ID, or a token, which has an
+// accessor.
+type LeaseNode struct {
+	Depth       int // 0: the root; each node follows its owner
+	ID          string
+	Accessor    string
+	DisplayName string // of a token
+	State       string
+	ExpiresAt   time.Time
+}
+
+// LeaseTree is what ends with a token or a lease.
+type LeaseTree struct {
+	Nodes []LeaseNode
+	More  bool // there are more than are shown
+	Index uint64
+}
+
+// LeaseRoot names what a tree begins with: a lease, a token by its accessor, or with
+// neither the caller's own token.
+type LeaseRoot struct{ ID, Accessor string }
+
+// Tree reads what ends with a token or a lease: what it owns, what that owns, and so on.
+func (l Leases) Tree(ctx context.Context, root LeaseRoot, want Consistency) (LeaseTree, error) {
+	request := &conclavev1.TreeLeasesRequest{Id: root.ID, Accessor: root.Accessor, Read: l.c.readOptions(want)}
+	got, err := invoke(ctx, l.c, call{activity: "reading a tree of leases", effect: reads}, request,
+		func(ctx context.Context, conn grpc.ClientConnInterface, r *conclavev1.TreeLeasesRequest) (*conclavev1.TreeLeasesResponse, error) {
+			return conclavev1.NewLeasesClient(conn).Tree(ctx, r)
+		})
+	if err != nil {
+		return LeaseTree{}, err
+	}
+	tree := LeaseTree{More: got.GetMore(), Index: got.GetIndex()}
+	for _, n := range got.GetNodes() {
+		tree.Nodes = append(tree.Nodes, LeaseNode{Depth: int(n.GetDepth()), ID: n.GetId(), Accessor: n.GetAccessor(),
+			DisplayName: n.GetDisplayName(), State: n.GetState(), ExpiresAt: timeFromProto(n.GetExpiresAt())})
+	}
+	return tree, nil
+}
+
 // LeaseWalk says which leases Walk reads. Zero means the stated default.
 type LeaseWalk struct {
 	// ExpiringWithin reads only leases that end within that time, the next to end first.

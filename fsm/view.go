@@ -158,6 +158,19 @@ func (v *View) Expiring(until LogTime) (*Keys, error) {
 	return &Keys{c: c, prefix: lower}, nil
 }
 
+// Owned walks the ids of the leases that a lease owns itself. The caller must Close it.
+func (v *View) Owned(owner Key) (*Keys, error) {
+	if err := checkKey(owner); err != nil {
+		return nil, err
+	}
+	lower := key(tableByOwner, counted(owner))
+	c, err := v.shared.view.Cursor(lower, state.After(lower))
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{c: c, prefix: lower}, nil
+}
+
 // SplitExpiring takes a key of Expiring apart; ok is false when it is none.
 func SplitExpiring(k Key) (id Key, ok bool) {
 	if len(k) <= 8 {

@@ -16,7 +16,7 @@ import (
 
 func leaseCommand(inv *invocation) *cobra.Command {
 	cmd := group("lease", "Grant, renew and end leases", "Grant, renew and end leases.",
-		leaseGrant(inv), leaseRenew(inv), leaseRevoke(inv), leaseLookup(inv), leaseList(inv))
+		leaseGrant(inv), leaseRenew(inv), leaseRevoke(inv), leaseLookup(inv), leaseList(inv), leaseTree(inv))
 	completeNames(cmd, inv.offering(leaseNames))
 	return cmd
 }
@@ -195,6 +195,70 @@ that is quick among a million.`,
 	cmd.Flags().StringVar(&order, "sort", "", "`ORDER` of the leases: id, expires or issued (default: id, or expires with --expiring-within)")
 	complete(cmd, "sort", leaseOrders...)
 	return cmd
+}
+
+func leaseTree(inv *invocation) *cobra.Command {
+	var root client.LeaseRoot
+	cmd := &cobra.Command{
+		Use:   "tree [ID]",
+		Short: "Show what ends with a token or a lease",
+		Long: `Show what ends with a token or a lease: what it owns, what that owns, and so on.
+
+Without ID and --accessor it is the token that the command uses. A token is named by its
+accessor and never by its text.`,
+		Example: `  conclave lease tree
+  conclave lease tree jobs/nightly/dqkrexe2hnqpvvoucnjo2rp4
+  conclave lease tree --accessor ACCESSOR`,
+		Args: atMostOne,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if root.ID = strings.Join(args, ""); root.ID != "" && root.Accessor != "" {
+				return usageError("", "a tree begins with ID or with --accessor, not with both")
+			}
+			return inv.withCluster(func(ctx context.Context, c *client.Client) error {
+				tree, err := c.Leases.Tree(ctx, root, client.Consistency{})
+				if err != nil {
+					return err
+				}
+				return inv.renderTree(tree)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&root.Accessor, "accessor", "", "begin with the token of this `ACCESSOR`")
+	return cmd
+}
+
+// nodeView is a node of a tree in JSON and YAML.
+type nodeView struct {
+	Depth       int    `json:"depth"`
+	Lease       string `json:"lease,omitempty"`
+	Accessor    string `json:"accessor,omitempty"`
+	DisplayName string `json:"display_name,omitempty"`
+	State       string `json:"state"`
+	ExpiresAt   string `json:"expires_at,omitempty"`
+}
+
+func (inv *invocation) renderTree(tree client.LeaseTree) error {
+	view := struct {
+		Nodes []nodeView `json:"nodes"`
+		More  bool       `json:"more"`
+		Index uint64     `json:"index"`
+	}{[]nodeView{}, tree.More, tree.Index}
+	for _, n := range tree.Nodes {
+		view.Nodes = append(view.Nodes, nodeView{n.Depth, n.ID, n.Accessor, n.DisplayName, n.State, stamp(n.ExpiresAt)})
+	}
+	return inv.render(view, func(out io.Writer) {
+		row(out, "LEASE OR TOKEN", "STATE", "EXPIRES")
+		for _, n := range tree.Nodes {
+			name := n.ID
+			if name == "" {
+				name = "token " + n.Accessor + " (" + printable(n.DisplayName) + ")"
+			}
+			row(out, strings.Repeat("  ", n.Depth)+name, n.State, shortStamp(n.ExpiresAt))
+		}
+		if tree.More {
+			row(out, "… and more", "", "")
+		}
+	})
 }
 
 var leaseOrders = []string{"id", "expires", "issued"}

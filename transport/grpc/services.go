@@ -152,6 +152,10 @@ func (s leases) List(ctx context.Context, r *conclavev1.ListLeasesRequest) (*con
 	return lease(ctx, s.node, (*core.Leases).List, r)
 }
 
+func (s leases) Tree(ctx context.Context, r *conclavev1.TreeLeasesRequest) (*conclavev1.TreeLeasesResponse, error) {
+	return lease(ctx, s.node, (*core.Leases).Tree, r)
+}
+
 type operator struct {
 	conclavev1.UnimplementedOperatorServer
 	node Node

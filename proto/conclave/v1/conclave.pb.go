@@ -2854,6 +2854,212 @@ func (x *ListLeasesResponse) GetCursor() []byte {
 	return nil
 }
 
+// TreeLeasesRequest asks what ends with a token or a lease.
+type TreeLeasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Neither: the caller's own token.
+	Id            string       `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`             // of a lease
+	Accessor      string       `protobuf:"bytes,2,opt,name=accessor,proto3" json:"accessor,omitempty"` // of a token
+	Read          *ReadOptions `protobuf:"bytes,3,opt,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeLeasesRequest) Reset() {
+	*x = TreeLeasesRequest{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeLeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeLeasesRequest) ProtoMessage() {}
+
+func (x *TreeLeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeLeasesRequest.ProtoReflect.Descriptor instead.
+func (*TreeLeasesRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TreeLeasesRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TreeLeasesRequest) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *TreeLeasesRequest) GetRead() *ReadOptions {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+type LeaseNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Depth         uint32                 `protobuf:"varint,1,opt,name=depth,proto3" json:"depth,omitempty"`                               // 0: the one that was asked for; each node follows its owner
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                      // of a lease
+	Accessor      string                 `protobuf:"bytes,3,opt,name=accessor,proto3" json:"accessor,omitempty"`                          // of a token
+	DisplayName   string                 `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // of a token
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseNode) Reset() {
+	*x = LeaseNode{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseNode) ProtoMessage() {}
+
+func (x *LeaseNode) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseNode.ProtoReflect.Descriptor instead.
+func (*LeaseNode) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *LeaseNode) GetDepth() uint32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *LeaseNode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *LeaseNode) GetAccessor() string {
+	if x != nil {
+		return x.Accessor
+	}
+	return ""
+}
+
+func (x *LeaseNode) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *LeaseNode) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *LeaseNode) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+type TreeLeasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*LeaseNode           `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"` // there are more than are shown
+	Index         uint64                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeLeasesResponse) Reset() {
+	*x = TreeLeasesResponse{}
+	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeLeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeLeasesResponse) ProtoMessage() {}
+
+func (x *TreeLeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeLeasesResponse.ProtoReflect.Descriptor instead.
+func (*TreeLeasesResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *TreeLeasesResponse) GetNodes() []*LeaseNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *TreeLeasesResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *TreeLeasesResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // PathParameter is the values of one parameter; most take the first only.
 type PathParameter struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2864,7 +3070,7 @@ type PathParameter struct {
 
 func (x *PathParameter) Reset() {
 	*x = PathParameter{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3082,7 @@ func (x *PathParameter) String() string {
 func (*PathParameter) ProtoMessage() {}
 
 func (x *PathParameter) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[38]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3095,7 @@ func (x *PathParameter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathParameter.ProtoReflect.Descriptor instead.
 func (*PathParameter) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{38}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PathParameter) GetValues() []string {
@@ -2924,7 +3130,7 @@ type CallPathRequest struct {
 
 func (x *CallPathRequest) Reset() {
 	*x = CallPathRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3142,7 @@ func (x *CallPathRequest) String() string {
 func (*CallPathRequest) ProtoMessage() {}
 
 func (x *CallPathRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[39]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3155,7 @@ func (x *CallPathRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallPathRequest.ProtoReflect.Descriptor instead.
 func (*CallPathRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{39}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CallPathRequest) GetVerb() Verb {
@@ -3020,7 +3226,7 @@ type PathAuth struct {
 
 func (x *PathAuth) Reset() {
 	*x = PathAuth{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3032,7 +3238,7 @@ func (x *PathAuth) String() string {
 func (*PathAuth) ProtoMessage() {}
 
 func (x *PathAuth) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[40]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3045,7 +3251,7 @@ func (x *PathAuth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathAuth.ProtoReflect.Descriptor instead.
 func (*PathAuth) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{40}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PathAuth) GetClientToken() string {
@@ -3133,7 +3339,7 @@ type PathWrapInfo struct {
 
 func (x *PathWrapInfo) Reset() {
 	*x = PathWrapInfo{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3351,7 @@ func (x *PathWrapInfo) String() string {
 func (*PathWrapInfo) ProtoMessage() {}
 
 func (x *PathWrapInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[41]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3158,7 +3364,7 @@ func (x *PathWrapInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathWrapInfo.ProtoReflect.Descriptor instead.
 func (*PathWrapInfo) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{41}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PathWrapInfo) GetToken() string {
@@ -3224,7 +3430,7 @@ type CallPathResponse struct {
 
 func (x *CallPathResponse) Reset() {
 	*x = CallPathResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3442,7 @@ func (x *CallPathResponse) String() string {
 func (*CallPathResponse) ProtoMessage() {}
 
 func (x *CallPathResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[42]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3455,7 @@ func (x *CallPathResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallPathResponse.ProtoReflect.Descriptor instead.
 func (*CallPathResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{42}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CallPathResponse) GetRequestId() string {
@@ -3340,7 +3546,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3558,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[43]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3571,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{43}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InitRequest) GetShares() uint32 {
@@ -3402,7 +3608,7 @@ type InitResponse struct {
 
 func (x *InitResponse) Reset() {
 	*x = InitResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3620,7 @@ func (x *InitResponse) String() string {
 func (*InitResponse) ProtoMessage() {}
 
 func (x *InitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[44]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3633,7 @@ func (x *InitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitResponse.ProtoReflect.Descriptor instead.
 func (*InitResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{44}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *InitResponse) GetClusterId() string {
@@ -3475,7 +3681,7 @@ type UnsealRequest struct {
 
 func (x *UnsealRequest) Reset() {
 	*x = UnsealRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3693,7 @@ func (x *UnsealRequest) String() string {
 func (*UnsealRequest) ProtoMessage() {}
 
 func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[45]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3706,7 @@ func (x *UnsealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealRequest.ProtoReflect.Descriptor instead.
 func (*UnsealRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{45}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *UnsealRequest) GetShare() string {
@@ -3528,7 +3734,7 @@ type UnsealResponse struct {
 
 func (x *UnsealResponse) Reset() {
 	*x = UnsealResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3746,7 @@ func (x *UnsealResponse) String() string {
 func (*UnsealResponse) ProtoMessage() {}
 
 func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[46]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3759,7 @@ func (x *UnsealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsealResponse.ProtoReflect.Descriptor instead.
 func (*UnsealResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{46}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UnsealResponse) GetSealed() bool {
@@ -3585,7 +3791,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3803,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[47]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +3816,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{47}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{50}
 }
 
 type SealResponse struct {
@@ -3621,7 +3827,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3633,7 +3839,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[48]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3646,7 +3852,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{48}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{51}
 }
 
 type CreateJoinTokenRequest struct {
@@ -3658,7 +3864,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3670,7 +3876,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[49]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3683,7 +3889,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{49}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CreateJoinTokenRequest) GetTtl() *durationpb.Duration {
@@ -3703,7 +3909,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3921,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[50]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3934,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{50}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateJoinTokenResponse) GetToken() string {
@@ -3760,7 +3966,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3978,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[51]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3991,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{51}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *JoinRequest) GetToken() string {
@@ -3843,7 +4049,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4061,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[52]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4074,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{52}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -3925,7 +4131,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4143,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[53]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4156,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{53}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Member) GetId() string {
@@ -4038,7 +4244,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4256,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[54]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4269,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{54}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{57}
 }
 
 type MembersResponse struct {
@@ -4076,7 +4282,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4294,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[55]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4307,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{55}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -4127,7 +4333,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4345,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[56]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4358,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{56}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveMemberRequest) GetId() string {
@@ -4170,7 +4376,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4388,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[57]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4401,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{57}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{60}
 }
 
 type TransferLeadershipRequest struct {
@@ -4207,7 +4413,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4219,7 +4425,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[58]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4232,7 +4438,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{58}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TransferLeadershipRequest) GetId() string {
@@ -4251,7 +4457,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4263,7 +4469,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[59]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4276,7 +4482,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{59}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *TransferLeadershipResponse) GetLeaderId() string {
@@ -4294,7 +4500,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4306,7 +4512,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[60]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4319,7 +4525,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{60}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{63}
 }
 
 type GetStatusResponse struct {
@@ -4346,7 +4552,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4358,7 +4564,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_v1_conclave_proto_msgTypes[61]
+	mi := &file_conclave_v1_conclave_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4371,7 +4577,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{61}
+	return file_conclave_v1_conclave_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetStatusResponse) GetInitialized() bool {
@@ -4701,7 +4907,23 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\x06leases\x18\x01 \x03(\v2\x12.conclave.v1.LeaseR\x06leases\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06cursor\x18\x04 \x01(\fR\x06cursor\"'\n" +
+	"\x06cursor\x18\x04 \x01(\fR\x06cursor\"m\n" +
+	"\x11TreeLeasesRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\baccessor\x18\x02 \x01(\tR\baccessor\x12,\n" +
+	"\x04read\x18\x03 \x01(\v2\x18.conclave.v1.ReadOptionsR\x04read\"\xc1\x01\n" +
+	"\tLeaseNode\x12\x14\n" +
+	"\x05depth\x18\x01 \x01(\rR\x05depth\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
+	"\baccessor\x18\x03 \x01(\tR\baccessor\x12!\n" +
+	"\fdisplay_name\x18\x04 \x01(\tR\vdisplayName\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"l\n" +
+	"\x12TreeLeasesResponse\x12,\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x16.conclave.v1.LeaseNodeR\x05nodes\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"'\n" +
 	"\rPathParameter\x12\x16\n" +
 	"\x06values\x18\x01 \x03(\tR\x06values\"\x81\x03\n" +
 	"\x0fCallPathRequest\x12%\n" +
@@ -4909,8 +5131,9 @@ const file_conclave_v1_conclave_proto_rawDesc = "" +
 	"\bRollback\x12\".conclave.v1.RollbackSecretRequest\x1a#.conclave.v1.RollbackSecretResponse\x12P\n" +
 	"\vGetMetadata\x12\x1f.conclave.v1.GetMetadataRequest\x1a .conclave.v1.GetMetadataResponse\x12P\n" +
 	"\vPutMetadata\x12\x1f.conclave.v1.PutMetadataRequest\x1a .conclave.v1.PutMetadataResponse\x12Y\n" +
-	"\x0eDeleteMetadata\x12\".conclave.v1.DeleteMetadataRequest\x1a#.conclave.v1.DeleteMetadataResponse2\xff\x02\n" +
-	"\x06Leases\x12H\n" +
+	"\x0eDeleteMetadata\x12\".conclave.v1.DeleteMetadataRequest\x1a#.conclave.v1.DeleteMetadataResponse2\xc8\x03\n" +
+	"\x06Leases\x12G\n" +
+	"\x04Tree\x12\x1e.conclave.v1.TreeLeasesRequest\x1a\x1f.conclave.v1.TreeLeasesResponse\x12H\n" +
 	"\x05Grant\x12\x1e.conclave.v1.GrantLeaseRequest\x1a\x1f.conclave.v1.GrantLeaseResponse\x12H\n" +
 	"\x05Renew\x12\x1e.conclave.v1.RenewLeaseRequest\x1a\x1f.conclave.v1.RenewLeaseResponse\x12K\n" +
 	"\x06Revoke\x12\x1f.conclave.v1.RevokeLeaseRequest\x1a .conclave.v1.RevokeLeaseResponse\x12K\n" +
@@ -4943,7 +5166,7 @@ func file_conclave_v1_conclave_proto_rawDescGZIP() []byte {
 }
 
 var file_conclave_v1_conclave_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_conclave_v1_conclave_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_conclave_v1_conclave_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_conclave_v1_conclave_proto_goTypes = []any{
 	(Consistency)(0),                   // 0: conclave.v1.Consistency
 	(Outcome)(0),                       // 1: conclave.v1.Outcome
@@ -4987,171 +5210,179 @@ var file_conclave_v1_conclave_proto_goTypes = []any{
 	(*LookupLeaseResponse)(nil),        // 39: conclave.v1.LookupLeaseResponse
 	(*ListLeasesRequest)(nil),          // 40: conclave.v1.ListLeasesRequest
 	(*ListLeasesResponse)(nil),         // 41: conclave.v1.ListLeasesResponse
-	(*PathParameter)(nil),              // 42: conclave.v1.PathParameter
-	(*CallPathRequest)(nil),            // 43: conclave.v1.CallPathRequest
-	(*PathAuth)(nil),                   // 44: conclave.v1.PathAuth
-	(*PathWrapInfo)(nil),               // 45: conclave.v1.PathWrapInfo
-	(*CallPathResponse)(nil),           // 46: conclave.v1.CallPathResponse
-	(*InitRequest)(nil),                // 47: conclave.v1.InitRequest
-	(*InitResponse)(nil),               // 48: conclave.v1.InitResponse
-	(*UnsealRequest)(nil),              // 49: conclave.v1.UnsealRequest
-	(*UnsealResponse)(nil),             // 50: conclave.v1.UnsealResponse
-	(*SealRequest)(nil),                // 51: conclave.v1.SealRequest
-	(*SealResponse)(nil),               // 52: conclave.v1.SealResponse
-	(*CreateJoinTokenRequest)(nil),     // 53: conclave.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil),    // 54: conclave.v1.CreateJoinTokenResponse
-	(*JoinRequest)(nil),                // 55: conclave.v1.JoinRequest
-	(*JoinResponse)(nil),               // 56: conclave.v1.JoinResponse
-	(*Member)(nil),                     // 57: conclave.v1.Member
-	(*MembersRequest)(nil),             // 58: conclave.v1.MembersRequest
-	(*MembersResponse)(nil),            // 59: conclave.v1.MembersResponse
-	(*RemoveMemberRequest)(nil),        // 60: conclave.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 61: conclave.v1.RemoveMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 62: conclave.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 63: conclave.v1.TransferLeadershipResponse
-	(*GetStatusRequest)(nil),           // 64: conclave.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),          // 65: conclave.v1.GetStatusResponse
-	nil,                                // 66: conclave.v1.Secret.DataEntry
-	nil,                                // 67: conclave.v1.Secret.CustomMetadataEntry
-	nil,                                // 68: conclave.v1.PutSecretRequest.DataEntry
-	nil,                                // 69: conclave.v1.SecretMetadata.CustomMetadataEntry
-	nil,                                // 70: conclave.v1.PutMetadataRequest.CustomMetadataEntry
-	nil,                                // 71: conclave.v1.Lease.DataEntry
-	nil,                                // 72: conclave.v1.GrantLeaseRequest.DataEntry
-	nil,                                // 73: conclave.v1.CallPathRequest.ParametersEntry
-	nil,                                // 74: conclave.v1.PathAuth.MetadataEntry
-	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*TreeLeasesRequest)(nil),          // 42: conclave.v1.TreeLeasesRequest
+	(*LeaseNode)(nil),                  // 43: conclave.v1.LeaseNode
+	(*TreeLeasesResponse)(nil),         // 44: conclave.v1.TreeLeasesResponse
+	(*PathParameter)(nil),              // 45: conclave.v1.PathParameter
+	(*CallPathRequest)(nil),            // 46: conclave.v1.CallPathRequest
+	(*PathAuth)(nil),                   // 47: conclave.v1.PathAuth
+	(*PathWrapInfo)(nil),               // 48: conclave.v1.PathWrapInfo
+	(*CallPathResponse)(nil),           // 49: conclave.v1.CallPathResponse
+	(*InitRequest)(nil),                // 50: conclave.v1.InitRequest
+	(*InitResponse)(nil),               // 51: conclave.v1.InitResponse
+	(*UnsealRequest)(nil),              // 52: conclave.v1.UnsealRequest
+	(*UnsealResponse)(nil),             // 53: conclave.v1.UnsealResponse
+	(*SealRequest)(nil),                // 54: conclave.v1.SealRequest
+	(*SealResponse)(nil),               // 55: conclave.v1.SealResponse
+	(*CreateJoinTokenRequest)(nil),     // 56: conclave.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil),    // 57: conclave.v1.CreateJoinTokenResponse
+	(*JoinRequest)(nil),                // 58: conclave.v1.JoinRequest
+	(*JoinResponse)(nil),               // 59: conclave.v1.JoinResponse
+	(*Member)(nil),                     // 60: conclave.v1.Member
+	(*MembersRequest)(nil),             // 61: conclave.v1.MembersRequest
+	(*MembersResponse)(nil),            // 62: conclave.v1.MembersResponse
+	(*RemoveMemberRequest)(nil),        // 63: conclave.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 64: conclave.v1.RemoveMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 65: conclave.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 66: conclave.v1.TransferLeadershipResponse
+	(*GetStatusRequest)(nil),           // 67: conclave.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),          // 68: conclave.v1.GetStatusResponse
+	nil,                                // 69: conclave.v1.Secret.DataEntry
+	nil,                                // 70: conclave.v1.Secret.CustomMetadataEntry
+	nil,                                // 71: conclave.v1.PutSecretRequest.DataEntry
+	nil,                                // 72: conclave.v1.SecretMetadata.CustomMetadataEntry
+	nil,                                // 73: conclave.v1.PutMetadataRequest.CustomMetadataEntry
+	nil,                                // 74: conclave.v1.Lease.DataEntry
+	nil,                                // 75: conclave.v1.GrantLeaseRequest.DataEntry
+	nil,                                // 76: conclave.v1.CallPathRequest.ParametersEntry
+	nil,                                // 77: conclave.v1.PathAuth.MetadataEntry
+	(*durationpb.Duration)(nil),        // 78: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 79: google.protobuf.Timestamp
 }
 var file_conclave_v1_conclave_proto_depIdxs = []int32{
-	0,  // 0: conclave.v1.ReadOptions.consistency:type_name -> conclave.v1.Consistency
-	75, // 1: conclave.v1.ReadOptions.max_age:type_name -> google.protobuf.Duration
-	2,  // 2: conclave.v1.ErrorDetail.reason:type_name -> conclave.v1.Reason
-	1,  // 3: conclave.v1.ErrorDetail.outcome:type_name -> conclave.v1.Outcome
-	75, // 4: conclave.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
-	76, // 5: conclave.v1.VersionInfo.created_at:type_name -> google.protobuf.Timestamp
-	76, // 6: conclave.v1.VersionInfo.deleted_at:type_name -> google.protobuf.Timestamp
-	66, // 7: conclave.v1.Secret.data:type_name -> conclave.v1.Secret.DataEntry
-	8,  // 8: conclave.v1.Secret.version:type_name -> conclave.v1.VersionInfo
-	67, // 9: conclave.v1.Secret.custom_metadata:type_name -> conclave.v1.Secret.CustomMetadataEntry
-	68, // 10: conclave.v1.PutSecretRequest.data:type_name -> conclave.v1.PutSecretRequest.DataEntry
-	75, // 11: conclave.v1.PutSecretRequest.ttl:type_name -> google.protobuf.Duration
-	5,  // 12: conclave.v1.PutSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	8,  // 13: conclave.v1.PutSecretResponse.version:type_name -> conclave.v1.VersionInfo
-	4,  // 14: conclave.v1.GetSecretRequest.read:type_name -> conclave.v1.ReadOptions
-	9,  // 15: conclave.v1.GetSecretResponse.secret:type_name -> conclave.v1.Secret
-	4,  // 16: conclave.v1.ListSecretsRequest.read:type_name -> conclave.v1.ReadOptions
-	5,  // 17: conclave.v1.DeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	5,  // 18: conclave.v1.UndeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	5,  // 19: conclave.v1.DestroySecretRequest.write:type_name -> conclave.v1.WriteOptions
-	5,  // 20: conclave.v1.RollbackSecretRequest.write:type_name -> conclave.v1.WriteOptions
-	8,  // 21: conclave.v1.RollbackSecretResponse.version:type_name -> conclave.v1.VersionInfo
-	75, // 22: conclave.v1.SecretMetadata.delete_version_after:type_name -> google.protobuf.Duration
-	69, // 23: conclave.v1.SecretMetadata.custom_metadata:type_name -> conclave.v1.SecretMetadata.CustomMetadataEntry
-	76, // 24: conclave.v1.SecretMetadata.created_at:type_name -> google.protobuf.Timestamp
-	76, // 25: conclave.v1.SecretMetadata.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 26: conclave.v1.SecretMetadata.versions:type_name -> conclave.v1.VersionInfo
-	4,  // 27: conclave.v1.GetMetadataRequest.read:type_name -> conclave.v1.ReadOptions
-	24, // 28: conclave.v1.GetMetadataResponse.metadata:type_name -> conclave.v1.SecretMetadata
-	75, // 29: conclave.v1.PutMetadataRequest.delete_version_after:type_name -> google.protobuf.Duration
-	70, // 30: conclave.v1.PutMetadataRequest.custom_metadata:type_name -> conclave.v1.PutMetadataRequest.CustomMetadataEntry
-	5,  // 31: conclave.v1.PutMetadataRequest.write:type_name -> conclave.v1.WriteOptions
-	5,  // 32: conclave.v1.DeleteMetadataRequest.write:type_name -> conclave.v1.WriteOptions
-	76, // 33: conclave.v1.Lease.issued_at:type_name -> google.protobuf.Timestamp
-	76, // 34: conclave.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	76, // 35: conclave.v1.Lease.max_expires_at:type_name -> google.protobuf.Timestamp
-	71, // 36: conclave.v1.Lease.data:type_name -> conclave.v1.Lease.DataEntry
-	75, // 37: conclave.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	75, // 38: conclave.v1.Lease.max_ttl:type_name -> google.protobuf.Duration
-	75, // 39: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	75, // 40: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
-	72, // 41: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
-	5,  // 42: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	31, // 43: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
-	75, // 44: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
-	5,  // 45: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	31, // 46: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
-	5,  // 47: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
-	4,  // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
-	31, // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
-	4,  // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
-	75, // 51: conclave.v1.ListLeasesRequest.expiring_within:type_name -> google.protobuf.Duration
-	31, // 52: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
-	3,  // 53: conclave.v1.CallPathRequest.verb:type_name -> conclave.v1.Verb
-	73, // 54: conclave.v1.CallPathRequest.parameters:type_name -> conclave.v1.CallPathRequest.ParametersEntry
-	75, // 55: conclave.v1.CallPathRequest.wrap_ttl:type_name -> google.protobuf.Duration
-	4,  // 56: conclave.v1.CallPathRequest.read:type_name -> conclave.v1.ReadOptions
-	74, // 57: conclave.v1.PathAuth.metadata:type_name -> conclave.v1.PathAuth.MetadataEntry
-	75, // 58: conclave.v1.PathAuth.lease_duration:type_name -> google.protobuf.Duration
-	75, // 59: conclave.v1.PathWrapInfo.ttl:type_name -> google.protobuf.Duration
-	76, // 60: conclave.v1.PathWrapInfo.created_at:type_name -> google.protobuf.Timestamp
-	75, // 61: conclave.v1.CallPathResponse.lease_duration:type_name -> google.protobuf.Duration
-	44, // 62: conclave.v1.CallPathResponse.auth:type_name -> conclave.v1.PathAuth
-	45, // 63: conclave.v1.CallPathResponse.wrap_info:type_name -> conclave.v1.PathWrapInfo
-	75, // 64: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	76, // 65: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 66: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
-	57, // 67: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
-	7,  // 68: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 69: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 70: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
-	7,  // 71: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
-	42, // 72: conclave.v1.CallPathRequest.ParametersEntry.value:type_name -> conclave.v1.PathParameter
-	10, // 73: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
-	12, // 74: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
-	14, // 75: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
-	16, // 76: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
-	18, // 77: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
-	20, // 78: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
-	22, // 79: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
-	25, // 80: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
-	27, // 81: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
-	29, // 82: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
-	32, // 83: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
-	34, // 84: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
-	36, // 85: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
-	38, // 86: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
-	40, // 87: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
-	43, // 88: conclave.v1.Paths.Call:input_type -> conclave.v1.CallPathRequest
-	47, // 89: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
-	49, // 90: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
-	51, // 91: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
-	53, // 92: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
-	55, // 93: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
-	58, // 94: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
-	60, // 95: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
-	62, // 96: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
-	64, // 97: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
-	11, // 98: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
-	13, // 99: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
-	15, // 100: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
-	17, // 101: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
-	19, // 102: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
-	21, // 103: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
-	23, // 104: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
-	26, // 105: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
-	28, // 106: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
-	30, // 107: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
-	33, // 108: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
-	35, // 109: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
-	37, // 110: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
-	39, // 111: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
-	41, // 112: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
-	46, // 113: conclave.v1.Paths.Call:output_type -> conclave.v1.CallPathResponse
-	48, // 114: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
-	50, // 115: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
-	52, // 116: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
-	54, // 117: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
-	56, // 118: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
-	59, // 119: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
-	61, // 120: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
-	63, // 121: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
-	65, // 122: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
-	98, // [98:123] is the sub-list for method output_type
-	73, // [73:98] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	0,   // 0: conclave.v1.ReadOptions.consistency:type_name -> conclave.v1.Consistency
+	78,  // 1: conclave.v1.ReadOptions.max_age:type_name -> google.protobuf.Duration
+	2,   // 2: conclave.v1.ErrorDetail.reason:type_name -> conclave.v1.Reason
+	1,   // 3: conclave.v1.ErrorDetail.outcome:type_name -> conclave.v1.Outcome
+	78,  // 4: conclave.v1.ErrorDetail.retry_after:type_name -> google.protobuf.Duration
+	79,  // 5: conclave.v1.VersionInfo.created_at:type_name -> google.protobuf.Timestamp
+	79,  // 6: conclave.v1.VersionInfo.deleted_at:type_name -> google.protobuf.Timestamp
+	69,  // 7: conclave.v1.Secret.data:type_name -> conclave.v1.Secret.DataEntry
+	8,   // 8: conclave.v1.Secret.version:type_name -> conclave.v1.VersionInfo
+	70,  // 9: conclave.v1.Secret.custom_metadata:type_name -> conclave.v1.Secret.CustomMetadataEntry
+	71,  // 10: conclave.v1.PutSecretRequest.data:type_name -> conclave.v1.PutSecretRequest.DataEntry
+	78,  // 11: conclave.v1.PutSecretRequest.ttl:type_name -> google.protobuf.Duration
+	5,   // 12: conclave.v1.PutSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	8,   // 13: conclave.v1.PutSecretResponse.version:type_name -> conclave.v1.VersionInfo
+	4,   // 14: conclave.v1.GetSecretRequest.read:type_name -> conclave.v1.ReadOptions
+	9,   // 15: conclave.v1.GetSecretResponse.secret:type_name -> conclave.v1.Secret
+	4,   // 16: conclave.v1.ListSecretsRequest.read:type_name -> conclave.v1.ReadOptions
+	5,   // 17: conclave.v1.DeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,   // 18: conclave.v1.UndeleteSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,   // 19: conclave.v1.DestroySecretRequest.write:type_name -> conclave.v1.WriteOptions
+	5,   // 20: conclave.v1.RollbackSecretRequest.write:type_name -> conclave.v1.WriteOptions
+	8,   // 21: conclave.v1.RollbackSecretResponse.version:type_name -> conclave.v1.VersionInfo
+	78,  // 22: conclave.v1.SecretMetadata.delete_version_after:type_name -> google.protobuf.Duration
+	72,  // 23: conclave.v1.SecretMetadata.custom_metadata:type_name -> conclave.v1.SecretMetadata.CustomMetadataEntry
+	79,  // 24: conclave.v1.SecretMetadata.created_at:type_name -> google.protobuf.Timestamp
+	79,  // 25: conclave.v1.SecretMetadata.updated_at:type_name -> google.protobuf.Timestamp
+	8,   // 26: conclave.v1.SecretMetadata.versions:type_name -> conclave.v1.VersionInfo
+	4,   // 27: conclave.v1.GetMetadataRequest.read:type_name -> conclave.v1.ReadOptions
+	24,  // 28: conclave.v1.GetMetadataResponse.metadata:type_name -> conclave.v1.SecretMetadata
+	78,  // 29: conclave.v1.PutMetadataRequest.delete_version_after:type_name -> google.protobuf.Duration
+	73,  // 30: conclave.v1.PutMetadataRequest.custom_metadata:type_name -> conclave.v1.PutMetadataRequest.CustomMetadataEntry
+	5,   // 31: conclave.v1.PutMetadataRequest.write:type_name -> conclave.v1.WriteOptions
+	5,   // 32: conclave.v1.DeleteMetadataRequest.write:type_name -> conclave.v1.WriteOptions
+	79,  // 33: conclave.v1.Lease.issued_at:type_name -> google.protobuf.Timestamp
+	79,  // 34: conclave.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	79,  // 35: conclave.v1.Lease.max_expires_at:type_name -> google.protobuf.Timestamp
+	74,  // 36: conclave.v1.Lease.data:type_name -> conclave.v1.Lease.DataEntry
+	78,  // 37: conclave.v1.Lease.ttl:type_name -> google.protobuf.Duration
+	78,  // 38: conclave.v1.Lease.max_ttl:type_name -> google.protobuf.Duration
+	78,  // 39: conclave.v1.GrantLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	78,  // 40: conclave.v1.GrantLeaseRequest.max_ttl:type_name -> google.protobuf.Duration
+	75,  // 41: conclave.v1.GrantLeaseRequest.data:type_name -> conclave.v1.GrantLeaseRequest.DataEntry
+	5,   // 42: conclave.v1.GrantLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	31,  // 43: conclave.v1.GrantLeaseResponse.lease:type_name -> conclave.v1.Lease
+	78,  // 44: conclave.v1.RenewLeaseRequest.ttl:type_name -> google.protobuf.Duration
+	5,   // 45: conclave.v1.RenewLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	31,  // 46: conclave.v1.RenewLeaseResponse.lease:type_name -> conclave.v1.Lease
+	5,   // 47: conclave.v1.RevokeLeaseRequest.write:type_name -> conclave.v1.WriteOptions
+	4,   // 48: conclave.v1.LookupLeaseRequest.read:type_name -> conclave.v1.ReadOptions
+	31,  // 49: conclave.v1.LookupLeaseResponse.lease:type_name -> conclave.v1.Lease
+	4,   // 50: conclave.v1.ListLeasesRequest.read:type_name -> conclave.v1.ReadOptions
+	78,  // 51: conclave.v1.ListLeasesRequest.expiring_within:type_name -> google.protobuf.Duration
+	31,  // 52: conclave.v1.ListLeasesResponse.leases:type_name -> conclave.v1.Lease
+	4,   // 53: conclave.v1.TreeLeasesRequest.read:type_name -> conclave.v1.ReadOptions
+	79,  // 54: conclave.v1.LeaseNode.expires_at:type_name -> google.protobuf.Timestamp
+	43,  // 55: conclave.v1.TreeLeasesResponse.nodes:type_name -> conclave.v1.LeaseNode
+	3,   // 56: conclave.v1.CallPathRequest.verb:type_name -> conclave.v1.Verb
+	76,  // 57: conclave.v1.CallPathRequest.parameters:type_name -> conclave.v1.CallPathRequest.ParametersEntry
+	78,  // 58: conclave.v1.CallPathRequest.wrap_ttl:type_name -> google.protobuf.Duration
+	4,   // 59: conclave.v1.CallPathRequest.read:type_name -> conclave.v1.ReadOptions
+	77,  // 60: conclave.v1.PathAuth.metadata:type_name -> conclave.v1.PathAuth.MetadataEntry
+	78,  // 61: conclave.v1.PathAuth.lease_duration:type_name -> google.protobuf.Duration
+	78,  // 62: conclave.v1.PathWrapInfo.ttl:type_name -> google.protobuf.Duration
+	79,  // 63: conclave.v1.PathWrapInfo.created_at:type_name -> google.protobuf.Timestamp
+	78,  // 64: conclave.v1.CallPathResponse.lease_duration:type_name -> google.protobuf.Duration
+	47,  // 65: conclave.v1.CallPathResponse.auth:type_name -> conclave.v1.PathAuth
+	48,  // 66: conclave.v1.CallPathResponse.wrap_info:type_name -> conclave.v1.PathWrapInfo
+	78,  // 67: conclave.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	79,  // 68: conclave.v1.CreateJoinTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	60,  // 69: conclave.v1.JoinResponse.members:type_name -> conclave.v1.Member
+	60,  // 70: conclave.v1.MembersResponse.members:type_name -> conclave.v1.Member
+	7,   // 71: conclave.v1.Secret.DataEntry.value:type_name -> conclave.v1.Field
+	7,   // 72: conclave.v1.PutSecretRequest.DataEntry.value:type_name -> conclave.v1.Field
+	7,   // 73: conclave.v1.Lease.DataEntry.value:type_name -> conclave.v1.Field
+	7,   // 74: conclave.v1.GrantLeaseRequest.DataEntry.value:type_name -> conclave.v1.Field
+	45,  // 75: conclave.v1.CallPathRequest.ParametersEntry.value:type_name -> conclave.v1.PathParameter
+	10,  // 76: conclave.v1.Secrets.Put:input_type -> conclave.v1.PutSecretRequest
+	12,  // 77: conclave.v1.Secrets.Get:input_type -> conclave.v1.GetSecretRequest
+	14,  // 78: conclave.v1.Secrets.List:input_type -> conclave.v1.ListSecretsRequest
+	16,  // 79: conclave.v1.Secrets.Delete:input_type -> conclave.v1.DeleteSecretRequest
+	18,  // 80: conclave.v1.Secrets.Undelete:input_type -> conclave.v1.UndeleteSecretRequest
+	20,  // 81: conclave.v1.Secrets.Destroy:input_type -> conclave.v1.DestroySecretRequest
+	22,  // 82: conclave.v1.Secrets.Rollback:input_type -> conclave.v1.RollbackSecretRequest
+	25,  // 83: conclave.v1.Secrets.GetMetadata:input_type -> conclave.v1.GetMetadataRequest
+	27,  // 84: conclave.v1.Secrets.PutMetadata:input_type -> conclave.v1.PutMetadataRequest
+	29,  // 85: conclave.v1.Secrets.DeleteMetadata:input_type -> conclave.v1.DeleteMetadataRequest
+	42,  // 86: conclave.v1.Leases.Tree:input_type -> conclave.v1.TreeLeasesRequest
+	32,  // 87: conclave.v1.Leases.Grant:input_type -> conclave.v1.GrantLeaseRequest
+	34,  // 88: conclave.v1.Leases.Renew:input_type -> conclave.v1.RenewLeaseRequest
+	36,  // 89: conclave.v1.Leases.Revoke:input_type -> conclave.v1.RevokeLeaseRequest
+	38,  // 90: conclave.v1.Leases.Lookup:input_type -> conclave.v1.LookupLeaseRequest
+	40,  // 91: conclave.v1.Leases.List:input_type -> conclave.v1.ListLeasesRequest
+	46,  // 92: conclave.v1.Paths.Call:input_type -> conclave.v1.CallPathRequest
+	50,  // 93: conclave.v1.Operator.Init:input_type -> conclave.v1.InitRequest
+	52,  // 94: conclave.v1.Operator.Unseal:input_type -> conclave.v1.UnsealRequest
+	54,  // 95: conclave.v1.Operator.Seal:input_type -> conclave.v1.SealRequest
+	56,  // 96: conclave.v1.Operator.CreateJoinToken:input_type -> conclave.v1.CreateJoinTokenRequest
+	58,  // 97: conclave.v1.Operator.Join:input_type -> conclave.v1.JoinRequest
+	61,  // 98: conclave.v1.Operator.Members:input_type -> conclave.v1.MembersRequest
+	63,  // 99: conclave.v1.Operator.RemoveMember:input_type -> conclave.v1.RemoveMemberRequest
+	65,  // 100: conclave.v1.Operator.TransferLeadership:input_type -> conclave.v1.TransferLeadershipRequest
+	67,  // 101: conclave.v1.Status.Get:input_type -> conclave.v1.GetStatusRequest
+	11,  // 102: conclave.v1.Secrets.Put:output_type -> conclave.v1.PutSecretResponse
+	13,  // 103: conclave.v1.Secrets.Get:output_type -> conclave.v1.GetSecretResponse
+	15,  // 104: conclave.v1.Secrets.List:output_type -> conclave.v1.ListSecretsResponse
+	17,  // 105: conclave.v1.Secrets.Delete:output_type -> conclave.v1.DeleteSecretResponse
+	19,  // 106: conclave.v1.Secrets.Undelete:output_type -> conclave.v1.UndeleteSecretResponse
+	21,  // 107: conclave.v1.Secrets.Destroy:output_type -> conclave.v1.DestroySecretResponse
+	23,  // 108: conclave.v1.Secrets.Rollback:output_type -> conclave.v1.RollbackSecretResponse
+	26,  // 109: conclave.v1.Secrets.GetMetadata:output_type -> conclave.v1.GetMetadataResponse
+	28,  // 110: conclave.v1.Secrets.PutMetadata:output_type -> conclave.v1.PutMetadataResponse
+	30,  // 111: conclave.v1.Secrets.DeleteMetadata:output_type -> conclave.v1.DeleteMetadataResponse
+	44,  // 112: conclave.v1.Leases.Tree:output_type -> conclave.v1.TreeLeasesResponse
+	33,  // 113: conclave.v1.Leases.Grant:output_type -> conclave.v1.GrantLeaseResponse
+	35,  // 114: conclave.v1.Leases.Renew:output_type -> conclave.v1.RenewLeaseResponse
+	37,  // 115: conclave.v1.Leases.Revoke:output_type -> conclave.v1.RevokeLeaseResponse
+	39,  // 116: conclave.v1.Leases.Lookup:output_type -> conclave.v1.LookupLeaseResponse
+	41,  // 117: conclave.v1.Leases.List:output_type -> conclave.v1.ListLeasesResponse
+	49,  // 118: conclave.v1.Paths.Call:output_type -> conclave.v1.CallPathResponse
+	51,  // 119: conclave.v1.Operator.Init:output_type -> conclave.v1.InitResponse
+	53,  // 120: conclave.v1.Operator.Unseal:output_type -> conclave.v1.UnsealResponse
+	55,  // 121: conclave.v1.Operator.Seal:output_type -> conclave.v1.SealResponse
+	57,  // 122: conclave.v1.Operator.CreateJoinToken:output_type -> conclave.v1.CreateJoinTokenResponse
+	59,  // 123: conclave.v1.Operator.Join:output_type -> conclave.v1.JoinResponse
+	62,  // 124: conclave.v1.Operator.Members:output_type -> conclave.v1.MembersResponse
+	64,  // 125: conclave.v1.Operator.RemoveMember:output_type -> conclave.v1.RemoveMemberResponse
+	66,  // 126: conclave.v1.Operator.TransferLeadership:output_type -> conclave.v1.TransferLeadershipResponse
+	68,  // 127: conclave.v1.Status.Get:output_type -> conclave.v1.GetStatusResponse
+	102, // [102:128] is the sub-list for method output_type
+	76,  // [76:102] is the sub-list for method input_type
+	76,  // [76:76] is the sub-list for extension type_name
+	76,  // [76:76] is the sub-list for extension extendee
+	0,   // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_conclave_v1_conclave_proto_init() }
@@ -5173,7 +5404,7 @@ func file_conclave_v1_conclave_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_v1_conclave_proto_rawDesc), len(file_conclave_v1_conclave_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   71,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

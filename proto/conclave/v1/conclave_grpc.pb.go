@@ -476,6 +476,7 @@ var Secrets_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	Leases_Tree_FullMethodName   = "/conclave.v1.Leases/Tree"
 	Leases_Grant_FullMethodName  = "/conclave.v1.Leases/Grant"
 	Leases_Renew_FullMethodName  = "/conclave.v1.Leases/Renew"
 	Leases_Revoke_FullMethodName = "/conclave.v1.Leases/Revoke"
@@ -487,6 +488,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type LeasesClient interface {
+	Tree(ctx context.Context, in *TreeLeasesRequest, opts ...grpc.CallOption) (*TreeLeasesResponse, error)
 	Grant(ctx context.Context, in *GrantLeaseRequest, opts ...grpc.CallOption) (*GrantLeaseResponse, error)
 	Renew(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
 	Revoke(ctx context.Context, in *RevokeLeaseRequest, opts ...grpc.CallOption) (*RevokeLeaseResponse, error)
@@ -500,6 +502,16 @@ type leasesClient struct {
 
 func NewLeasesClient(cc grpc.ClientConnInterface) LeasesClient {
 	return &leasesClient{cc}
+}
+
+func (c *leasesClient) Tree(ctx context.Context, in *TreeLeasesRequest, opts ...grpc.CallOption) (*TreeLeasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TreeLeasesResponse)
+	err := c.cc.Invoke(ctx, Leases_Tree_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *leasesClient) Grant(ctx context.Context, in *GrantLeaseRequest, opts ...grpc.CallOption) (*GrantLeaseResponse, error) {
@@ -556,6 +568,7 @@ func (c *leasesClient) List(ctx context.Context, in *ListLeasesRequest, opts ...
 // All implementations must embed UnimplementedLeasesServer
 // for forward compatibility.
 type LeasesServer interface {
+	Tree(context.Context, *TreeLeasesRequest) (*TreeLeasesResponse, error)
 	Grant(context.Context, *GrantLeaseRequest) (*GrantLeaseResponse, error)
 	Renew(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)
 	Revoke(context.Context, *RevokeLeaseRequest) (*RevokeLeaseResponse, error)
@@ -571,6 +584,9 @@ type LeasesServer interface {
 // pointer dereference when methods are called.
 type UnimplementedLeasesServer struct{}
 
+func (UnimplementedLeasesServer) Tree(context.Context, *TreeLeasesRequest) (*TreeLeasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Tree not implemented")
+}
 func (UnimplementedLeasesServer) Grant(context.Context, *GrantLeaseRequest) (*GrantLeaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Grant not implemented")
 }
@@ -605,6 +621,24 @@ func RegisterLeasesServer(s grpc.ServiceRegistrar, srv LeasesServer) {
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&Leases_ServiceDesc, srv)
+}
+
+func _Leases_Tree_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TreeLeasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LeasesServer).Tree(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Leases_Tree_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LeasesServer).Tree(ctx, req.(*TreeLeasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _Leases_Grant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -704,6 +738,10 @@ var Leases_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "conclave.v1.Leases",
 	HandlerType: (*LeasesServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Tree",
+			Handler:    _Leases_Tree_Handler,
+		},
 		{
 			MethodName: "Grant",
 			Handler:    _Leases_Grant_Handler,
