@@ -43,7 +43,7 @@ func (out *Outcome) Judge() []string {
 func (r *run) sum(ctx context.Context, out *Outcome) {
 	ops := r.world.Book.Ops()
 	out.Ops, out.NodeLogs = ops, r.logs()
-	out.Faults, out.Gaps = r.nemesis.done, gaps(ops, r.nemesis.leaders, r.nemesis.done)
+	out.Faults, out.Gaps = r.nemesis.done, gaps(ops, r.nemesis.leaders, r.nemesis.done, r.options.For)
 	out.Counts = count(ops, out.Faults)
 	out.Counts.OverHTTP = int(r.overHTTP.Load())
 	out.Counts.LeaderKills, out.Counts.States = len(r.nemesis.leaders), len(r.hashes)
@@ -117,8 +117,9 @@ func vacuous(out *Outcome) (why []string) {
 
 // gaps are the longest times without an acknowledged write around each kill of a
 // leader, until its node was back. Kills beside which something else was at work
-// say nothing about kills and are left out.
-func gaps(ops []*history.Op, kills, faults []history.Fault) (all []time.Duration) {
+// say nothing about kills and are left out, and so are those that were not over when
+// the clients stopped, at until.
+func gaps(ops []*history.Op, kills, faults []history.Fault, until time.Duration) (all []time.Duration) {
 	var acked []time.Duration
 	for _, o := range ops {
 		if o.Kind.Writes() && o.Outcome == history.Done {
@@ -133,7 +134,7 @@ func gaps(ops []*history.Op, kills, faults []history.Fault) (all []time.Duration
 				beside++ // itself, too
 			}
 		}
-		if beside > 1 {
+		if beside > 1 || k.Ended > until {
 			continue
 		}
 		var longest time.Duration

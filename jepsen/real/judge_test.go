@@ -32,12 +32,15 @@ func TestGaps(t *testing.T) {
 	ops := []*history.Op{put(0, 10*ms), put(0, 90*ms), put(95*ms, 700*ms), put(700*ms, 2000*ms), {Kind: history.Get, Returned: 300 * ms, Outcome: history.Done},
 		{Kind: history.Put, Returned: 400 * ms, Outcome: history.Unknown}}
 	kill := history.Fault{Began: 100 * ms, Ended: 600 * ms}
-	if got := gaps(ops, []history.Fault{kill}, []history.Fault{kill}); !slices.Equal(got, []time.Duration{610 * ms}) {
+	if got := gaps(ops, []history.Fault{kill}, []history.Fault{kill}, time.Hour); !slices.Equal(got, []time.Duration{610 * ms}) {
 		t.Errorf("the gap is %v, want 610 ms", got)
 	}
 	beside := history.Fault{Name: "loss", Began: 500 * ms, Ended: 800 * ms}
-	if got := gaps(ops, []history.Fault{kill}, []history.Fault{kill, beside}); got != nil {
+	if got := gaps(ops, []history.Fault{kill}, []history.Fault{kill, beside}, time.Hour); got != nil {
 		t.Errorf("the gap is %v although something else was at work", got)
+	}
+	if got := gaps(ops, []history.Fault{kill}, []history.Fault{kill}, kill.Ended-1); got != nil {
+		t.Errorf("gaps of a kill that the clients did not see the end of: %v", got)
 	}
 }
 
