@@ -41,6 +41,20 @@ func systemKey(mountID, system string) fsm.Key {
 	return append(mountEffects(mountID), mountDigest(system)...)
 }
 
+// Leaseless implements engine.Host.
+func (t *tx) Leaseless() (bool, error) {
+	n, err := t.view.Tally(leaseTally(t.mount))
+	if err != nil || n > 0 {
+		return false, err
+	}
+	waiting, err := t.view.Keys(fsm.Effects, mountEffects(t.mount))
+	if err != nil {
+		return false, err
+	}
+	some := waiting.Next()
+	return !some, waiting.Close()
+}
+
 // intend stages the lease of an intent, as pending.
 func (t *tx) intend(m *mount, path string, i *engine.Intent) (*intent, string, error) {
 	if i.Act == nil || i.System == "" || i.Within <= 0 || len(i.Undo) > maxUndo {

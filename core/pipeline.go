@@ -90,6 +90,7 @@ type reply struct {
 	finish func(engine.Commit)
 	wrap   *wrapping // nil: the answer goes out as it is
 	intent *intent   // to be carried out before the answer goes out; nil: none
+	again  bool      // the request goes on after the commit; see engine.Call.Again
 	// refusal is what the request fails with once what it staged is committed:
 	// a failed login that is counted.
 	refusal error
@@ -200,6 +201,9 @@ func (t *tx) handle(plan *plan) (reply, error) {
 	answer, err := plan.handle()
 	if err != nil {
 		return t.refused(err)
+	}
+	if answer.again { // the last run is the one that counts
+		return answer, nil
 	}
 	if t.who != nil && t.who.token.UsesLeft > 0 {
 		if err := t.use(t.who); err != nil {
@@ -342,6 +346,10 @@ func (p *Pipeline) write(ctx context.Context, keys *keys, r *request, account *a
 		}
 		switch result.Code {
 		case fsm.Applied:
+			if a.reply.again {
+				atLeast = result.Index
+				continue
+			}
 			if a.reply.intent != nil {
 				turn.leave() // what happens outside keeps nobody waiting
 				if err := p.realise(ctx, a.reply.intent); err != nil {

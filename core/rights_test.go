@@ -16,6 +16,8 @@ import (
 	"github.com/conclave-secrets/conclave/core/sys"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/engine/cubbyhole"
+	"github.com/conclave-secrets/conclave/engine/database"
+	"github.com/conclave-secrets/conclave/engine/database/postgresql"
 	"github.com/conclave-secrets/conclave/engine/kv"
 )
 
@@ -33,6 +35,7 @@ var carried = []struct {
 	{"auth/jwt/", jwt.New(time.Now), nil},
 	{"auth/userpass/", userpass.New(), nil},
 	{"cubbyhole/", cubbyhole.Backend{}, nil},
+	{"database/", database.New(postgresql.Plugin{}), nil},
 	{"kv1/", kv.Backend{}, map[string]string{"version": "1"}},
 	{"secret/", kv.Backend{}, map[string]string{"version": "2"}},
 }

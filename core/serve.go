@@ -199,6 +199,10 @@ func (t *tx) serve(call *engine.Call, m *mount, match engine.Match, in any, q Re
 	if answer.Refusal != nil {
 		return reply{refusal: answer.Refusal}, nil
 	}
+	t.first = append(t.first, answer.Before...)
+	if answer.Again {
+		return reply{again: true}, nil
+	}
 	out := &Reply{Answer: answer, MountType: m.Type}
 	if answer.Login != nil {
 		made, err := t.login(m, q.Path, answer.Login)

@@ -38,6 +38,33 @@ type Intent struct {
 // the effect is there and its lease is active.
 func (c *Call) Intend(i Intent) { c.answer.Intent = &i }
 
+// Before has act run outside the transaction: after the request stands in the audit log,
+// and before what was staged commits. Its failure fails the request, and nothing is
+// committed. It may run several times, and the commit may fail after it.
+func (c *Call) Before(act func(context.Context) error) {
+	c.answer.Before = append(c.answer.Before, act)
+}
+
+// Again has the request handled once more when what was staged has committed, on a view
+// that shows it: for what takes several commits. Only the last run's answer counts. What
+// stands between two of them must make sense for ever, for a process may end there.
+func (c *Call) Again() { c.answer.Again = true }
+
+// A Host is what a transaction may tell beyond its mount.
+type Host interface {
+	// PasswordPolicyText returns a password policy as it was written.
+	PasswordPolicyText(name string) (text string, ok bool, err error)
+	// Leaseless tells whether the mount has no lease, nor an effect to undo. It is not
+	// guarded.
+	Leaseless() (bool, error)
+}
+
+// Host is nil where there is nothing beyond the mount, as in most tests.
+func (c *Call) Host() Host {
+	h, _ := c.Tx.(Host)
+	return h
+}
+
 // Effects is what a Backend implements beside its routes if its routes ask for
 // effects. The functions that it returns run outside the transaction, which has
 // ended by then: they hold what they need.

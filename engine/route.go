@@ -83,6 +83,9 @@ type Answer struct {
 	Renewable bool
 	Login     *Login
 	Intent    *Intent
+	// Before and Again are what Call.Before and Call.Again asked for.
+	Before []func(context.Context) error
+	Again  bool
 	// Refusal: what was staged is to be committed, and then the request fails
 	// with this error. Data and Login do not count.
 	Refusal error

@@ -10,13 +10,15 @@ import (
 	"github.com/conclave-secrets/conclave/core/sys"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/engine/cubbyhole"
+	"github.com/conclave-secrets/conclave/engine/database"
+	"github.com/conclave-secrets/conclave/engine/database/postgresql"
 	"github.com/conclave-secrets/conclave/engine/kv"
 )
 
 // builtin is what this binary can mount.
 func builtin() core.Catalog {
 	return core.Catalog{
-		Engines: byType(sys.Backend{}, kv.Backend{}, cubbyhole.Backend{}),
+		Engines: byType(sys.Backend{}, kv.Backend{}, cubbyhole.Backend{}, database.New(postgresql.Plugin{})),
 		Auth:    byType(sys.Tokens{}, approle.Backend{}, userpass.New(), jwt.New(time.Now)),
 	}
 }
