@@ -122,6 +122,10 @@ type served struct {
 	tx      *Tx
 }
 
+// staged tells whether there is something to commit: the lease of an effect is staged
+// by core.
+func (s served) staged() bool { return len(s.probe.Staged) > 0 || s.answer.Intent != nil }
+
 // serve runs an ask once on the newest view. Nothing is committed.
 func (d *desk) serve(p *Probe, a Ask) (s served) {
 	s.tx = d.store.Begin(Mount)
@@ -201,7 +205,7 @@ func covered(t *testing.T, d *desk, asks []Ask) {
 			continue
 		}
 		succeeded[name(s.route)] = succeeded[name(s.route)] || s.err == nil
-		wrote[name(s.route)] = wrote[name(s.route)] || s.err == nil && len(s.probe.Staged) > 0
+		wrote[name(s.route)] = wrote[name(s.route)] || s.err == nil && s.staged()
 	}
 	for _, r := range d.routes.All() {
 		switch {
@@ -257,7 +261,7 @@ func (s *routeSuite) harmless(o served, a Ask) {
 	if o.route == nil {
 		return
 	}
-	if !o.route.Writes && len(o.probe.Staged) > 0 {
+	if !o.route.Writes && o.staged() {
 		s.Errorf("%.200v: a route that only reads staged %+v", a, o.probe.Staged)
 	}
 	if o.err != nil && !s.isRefusal(o.err) {
