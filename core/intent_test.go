@@ -95,7 +95,25 @@ type account struct {
 }
 
 func (a agency) Routes(map[string]string) ([]engine.Route, error) {
-	return []engine.Route{engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "creds/{system}", Writes: true, Parallel: true, Summary: "make an account"}, a.make)}, nil
+	return []engine.Route{engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "creds/{system}", Writes: true, Parallel: true, Summary: "make an account"}, a.make),
+		engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: "moves/{system}", Writes: true, Summary: "change something in two commits"}, a.move)}, nil
+}
+
+// move keeps its number before it is used outside, and settles when that is done.
+func (a agency) move(c *engine.Call, r *credential) (*account, error) {
+	var kept string
+	there, err := engine.GetJSON(c, engine.Path{"move"}, &kept)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		c.Again()
+		return &account{"too early"}, engine.PutJSON(c, engine.Path{"move"}, r.Name)
+	}
+	c.Before(func(context.Context) error {
+		return a.change(r.System, func() { a.accounts["moved to "+kept] = time.Time{} })
+	})
+	return &account{kept}, c.DeleteRecord(engine.Path{"move"})
 }
 
 func (a agency) make(c *engine.Call, r *credential) (*account, error) {
@@ -329,4 +347,43 @@ func TestDisabledMountsUndoFirst(t *testing.T) {
 	if now := o.rows(); now != before {
 		t.Errorf("%d rows, %d before", now, before)
 	}
+}
+
+// What takes two commits is one request: one use of a token and one answer, the last one.
+// What happens outside before a commit must succeed, and is done again by whoever finds
+// it half done.
+func TestRequestsOfTwoCommits(t *testing.T) {
+	o, w := newAgency(t)
+	move := func(c core.Caller, name string) (*core.Reply, error) {
+		return o.do(c, engine.VerbWrite, "acct/moves/pg", `{"name": "`+name+`"}`)
+	}
+	w.setDown("pg", true)
+	before := o.rows()
+	_, err := move(o.root, "a")
+	wants(t, err, conclavev1.Reason_REASON_OUTSIDE)
+	if now := o.rows(); now != before+1 {
+		t.Errorf("%d rows, want %d: the first commit stands", now, before+1)
+	}
+	w.setDown("pg", false)
+	once, _ := o.token(`{"policies": ["root"], "num_uses": 1}`)
+	made, err := move(once, "b")
+	if err != nil || fmt.Sprintf("%s", made.Data) != `{"name":"a"}` {
+		t.Fatalf("answered %+v, %v", made, err)
+	}
+	w.await(t, "moved to a")
+	if _, err := move(once, "c"); err == nil {
+		t.Error("a token for one use has two")
+	}
+	twice, _ := o.token(`{"policies": ["root"], "num_uses": 2}`)
+	for range 2 {
+		if _, err := move(twice, "d"); err != nil {
+			t.Errorf("a token for two uses: %v", err)
+		}
+	}
+	// Neither happens when the commit before it fails.
+	o.ledger.refuse = refuseKind(fsm.OpPutRecord, fsm.ErrNotDone)
+	if _, err := move(o.root, "e"); err == nil {
+		t.Error("answered without a commit")
+	}
+	w.await(t, "moved to a", "moved to d")
 }

@@ -1,10 +1,10 @@
 package testforeign
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	vault "github.com/hashicorp/vault/api"
 
@@ -39,7 +39,7 @@ func TestVaultDatabaseCredentials(t *testing.T) {
 	write("roles/app", map[string]any{"db_name": "pg", "default_ttl": "1m", "max_ttl": "1h",
 		"creation_statements": `CREATE ROLE "{{name}}" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';`})
 	made := need[*vault.Secret](t)(h.logical().Read(mount + "/creds/app"))
-	made2 := need[*vault.Secret](t)(h.logical().Read(mount + "/creds/app"))
+	other := need[*vault.Secret](t)(h.logical().Read(mount + "/creds/app"))
 	login := func(c *vault.Secret) error {
 		return s.Login(t.Context(), c.Data["username"].(string), c.Data["password"].(string))
 	}
@@ -47,26 +47,22 @@ func TestVaultDatabaseCredentials(t *testing.T) {
 		t.Errorf("made %+v", made)
 	}
 	done(t, login(made))
-	done(t, login(made2))
+	done(t, login(other))
 	if renewed := need[*vault.Secret](t)(h.sys().Renew(made.LeaseID, 120)); renewed.LeaseDuration != 120 {
 		t.Errorf("renewed %+v", renewed)
 	}
 	done(t, login(made))
 	done(t, h.sys().Revoke(made.LeaseID))
-	awaitRefusal(t, func() error { return login(made) })
-	done(t, login(made2))
+	eventually(t, "revoking a user", func() error { return refusal(login(made)) })
+	done(t, login(other))
 	done(t, h.sys().Unmount(mount))
-	awaitRefusal(t, func() error { return login(made2) })
+	eventually(t, "removing the users of a mount that is disabled", func() error { return refusal(login(other)) })
 }
 
-// awaitRefusal waits until a login is refused.
-func awaitRefusal(t *testing.T, login func() error) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); login() == nil; <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("a user whose lease has ended logs in")
-		}
+// refusal is nil if a login was refused.
+func refusal(err error) error {
+	if err == nil {
+		return errors.New("a user whose lease has ended logs in")
 	}
+	return nil
 }

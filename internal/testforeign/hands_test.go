@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-secrets/conclave/internal/testpostgres"
 	"github.com/conclave-secrets/conclave/internal/testprocess"
 )
 
@@ -40,7 +41,7 @@ func run(m *testing.M) (code int) {
 		panic(err)
 	}
 	defer func() {
-		if err := errors.Join(cluster.Stop(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(cluster.Stop(), testpostgres.Stop(), os.RemoveAll(dir)); err != nil {
 			panic(err)
 		}
 	}()
