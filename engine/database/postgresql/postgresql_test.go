@@ -3,6 +3,7 @@ package postgresql
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -24,15 +25,23 @@ func superuser(s *testpostgres.Server) database.Settings {
 	return database.Settings{URL: s.URL("postgres"), Username: testpostgres.Superuser, Password: redact.New([]byte(s.Password))}
 }
 
+// maker may do no more than make users, and let them make tables.
+func maker(t *testing.T, s *testpostgres.Server) database.Settings {
+	t.Helper()
+	made := superuser(s)
+	made.Username, made.Password = "maker", redact.New([]byte("maker-password"))
+	if s.Login(t.Context(), "maker", "maker-password") != nil {
+		s.Exec(t, "CREATE ROLE maker LOGIN CREATEROLE PASSWORD 'maker-password'", "GRANT CREATE ON SCHEMA public TO maker WITH GRANT OPTION")
+	}
+	return made
+}
+
 // The plug-in keeps its contract, on a real server, as its superuser and as somebody who
 // may do no more than make users.
 func TestPlugin(t *testing.T) {
 	s := testpostgres.Get(t)
-	s.Exec(t, "CREATE ROLE maker LOGIN CREATEROLE PASSWORD 'maker-password'")
-	maker := superuser(s)
-	maker.Username, maker.Password = "maker", redact.New([]byte("maker-password"))
 	var roots atomic.Int64
-	for name, settings := range map[string]database.Settings{"superuser": superuser(s), "maker": maker} {
+	for name, settings := range map[string]database.Settings{"superuser": superuser(s), "maker": maker(t, s)} {
 		t.Run(name, func(t *testing.T) {
 			dbtest.Test(t, dbtest.Target{
 				Plugin: Plugin{}, Settings: settings,
@@ -177,17 +186,23 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// What a user made goes to the one who removes it, and open sessions end.
+// What a user made goes to the one who removes it, and open sessions end, also where that
+// one may do no more than make users.
 func TestDropEndsSessions(t *testing.T) {
 	s := testpostgres.Get(t)
-	c, err := Plugin{}.Open(superuser(s))
+	for name, settings := range map[string]database.Settings{"superuser": superuser(s), "maker": maker(t, s)} {
+		t.Run(name, func(t *testing.T) { dropEndsSessions(t, s, settings) })
+	}
+}
+
+func dropEndsSessions(t *testing.T, s *testpostgres.Server, settings database.Settings) {
+	c, err := Plugin{}.Open(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	a := database.Account{Name: "owner", Password: redact.New([]byte("Owner0password")),
+	a := database.Account{Name: "owner", Password: redact.New([]byte("Owner0password")), Until: testEnd,
 		Statements: []string{creation, `GRANT CREATE ON SCHEMA public TO "{{name}}"`}}
-	a.Until = testEnd
 	if err := c.Create(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +217,58 @@ func TestDropEndsSessions(t *testing.T) {
 		t.Error("the session goes on")
 	}
 	s.Exec(t, "SELECT * FROM owned", "DROP TABLE owned")
+}
+
+// Statements of one's own that speak of a user who is gone have nothing to do; what else
+// fails with them fails.
+func TestOwnRevocationOfNobody(t *testing.T) {
+	s := testpostgres.Get(t)
+	c, err := Plugin{}.Open(superuser(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Drop(t.Context(), "nobody-there", []string{`DROP ROLE "{{name}}"`}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Drop(t.Context(), "nobody-there", []string{`DELETE FROM no_such_table WHERE name = '{{name}}'`}); err == nil {
+		t.Error("statements that failed are taken for done")
+	}
+}
+
+// A rotation that was overtaken while it waited for the lock takes nothing back.
+func TestRotationOvertaken(t *testing.T) {
+	s := testpostgres.Get(t)
+	s.Exec(t, "CREATE ROLE overtaken LOGIN PASSWORD 'Root0password'")
+	root := superuser(s)
+	root.Username, root.Password = "overtaken", redact.New([]byte("Root0password"))
+	holder := s.Session(t, testpostgres.Superuser, s.Password)
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(hashtext('conclave'), hashtext('overtaken'))"); err != nil {
+		t.Fatal(err)
+	}
+	rotated := make(chan error, 1)
+	go func() { rotated <- Plugin{}.Rotate(t.Context(), root, redact.New([]byte("Late0password1")), nil) }()
+	for waits := false; !waits; {
+		select {
+		case err := <-rotated:
+			t.Fatalf("it did not wait for the lock: %v", err)
+		default:
+		}
+		if err := holder.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)").Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, statement := range []string{"ALTER ROLE overtaken PASSWORD 'Other0password'", "SELECT pg_advisory_unlock_all()"} {
+		if _, err := holder.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-rotated; !errors.Is(err, database.ErrLogin) {
+		t.Errorf("got %v, want an ErrLogin", err)
+	}
+	if err := s.Login(t.Context(), "overtaken", "Other0password"); err != nil {
+		t.Errorf("the password was taken back: %v", err)
+	}
 }
 
 // What the server says of a statement that was filled in may quote a password, and is not
