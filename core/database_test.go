@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/conclave-secrets/conclave/core"
 	"github.com/conclave-secrets/conclave/engine"
 	"github.com/conclave-secrets/conclave/engine/database"
@@ -153,6 +155,33 @@ func TestDatabaseCredential(t *testing.T) {
 	shown := b.must(b.office.root, engine.VerbRead, "db/config/pg", "")
 	if text := b.body(map[string]any{"data": shown.Data}, nil); strings.Contains(text, rootPassword) {
 		t.Error("a config shows its password")
+	}
+}
+
+// Passwords are made by the policy that the config names, whatever characters it has.
+func TestDatabasePasswordPolicy(t *testing.T) {
+	b := newBank(t)
+	b.must(b.office.root, engine.VerbWrite, "sys/policies/password/odd", b.body(map[string]any{"policy": `length = 30
+rule "charset" {
+  charset = "'\"\\$;{}% "
+}`}, nil))
+	b.must(b.office.root, engine.VerbWrite, "db/config/pg", `{"password_policy": "odd"}`)
+	c := b.make()
+	if strings.Trim(c.password, "'\"\\$;{}% ") != "" || len(c.password) != 30 {
+		t.Error("the password is not by the policy")
+	}
+	url := strings.NewReplacer("{{username}}:{{password}}@", "").Replace(b.server.URL("postgres"))
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.User, cfg.Password = c.name, c.password // no URL could hold it as it is
+	session, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
