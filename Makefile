@@ -13,7 +13,7 @@ LDFLAGS := -s -w -X github.com/conclave-secrets/conclave/server.Version=$(VERSIO
 
 # What is concurrent: these run under the race detector, in their short form. The
 # state machine applies on one goroutine; what readers share with it is a test apart.
-RACE := ./audit ./auth/... ./engine/database/... ./storage/state ./storage/raftlog ./seal ./cluster/... ./transport/... ./core/... ./client/... ./server/...
+RACE := ./audit ./auth/... ./storage/state ./storage/raftlog ./seal ./cluster/... ./transport/... ./core/... ./client/... ./server/...
 
 .PHONY: test test-deps lint race unit jepsen build bench generate
 
