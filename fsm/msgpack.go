@@ -23,8 +23,6 @@ import (
 const (
 	packFixArray = 0x90 // the length in the low four bits
 	packNil      = 0xc0
-	packFalse    = 0xc2
-	packTrue     = 0xc3
 	packBin8     = 0xc4
 	packBin16    = 0xc5
 	packBin32    = 0xc6
@@ -71,14 +69,6 @@ func (w *packer) int(v int64) {
 		w.p = binary.BigEndian.AppendUint32(append(w.p, packInt32), uint32(v))
 	default:
 		w.p = binary.BigEndian.AppendUint64(append(w.p, packInt64), uint64(v))
-	}
-}
-
-func (w *packer) bool(v bool) {
-	if v {
-		w.p = append(w.p, packTrue)
-	} else {
-		w.p = append(w.p, packFalse)
 	}
 }
 
@@ -202,14 +192,6 @@ func (r *unpacker) int() int64 {
 		r.fail("byte %#x begins no number", head)
 		return 0
 	}
-}
-
-func (r *unpacker) bool() bool {
-	head := r.head()
-	if head != packTrue && head != packFalse {
-		r.fail("byte %#x is no truth value", head)
-	}
-	return head == packTrue
 }
 
 func (r *unpacker) bytes() []byte {
