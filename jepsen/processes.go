@@ -30,6 +30,7 @@ type realFlags struct {
 	total   time.Duration // soak: of all runs together
 	ifAble  bool
 	race    bool
+	commit  string // at the start: the source may move on while a soak runs
 }
 
 func (f *realFlags) flags(c *cobra.Command, length time.Duration) {
@@ -103,6 +104,7 @@ func (f *realFlags) run(ctx context.Context, out io.Writer, more func(i int) boo
 	if err != nil {
 		return err
 	}
+	f.commit = commit(ctx)
 	work, err := os.MkdirTemp("", "conclave-jepsen-")
 	if err != nil {
 		return err
@@ -166,7 +168,7 @@ func (f *realFlags) one(ctx context.Context, i int, dir string) (*report.Summary
 		return nil, "", err
 	}
 	run := &history.Run{
-		Header: history.Header{Kind: "real", Seed: o.Seed, Nodes: o.Nodes, Clients: o.Clients, Length: o.For, Commit: commit(ctx), Machine: machine(),
+		Header: history.Header{Kind: "real", Seed: o.Seed, Nodes: o.Nodes, Clients: o.Clients, Length: o.For, Commit: f.commit, Machine: machine(),
 			Disks: done.Disks, Started: done.Started, Replay: f.again(o), Violated: done.Violations, Invalid: done.Invalid, Notes: done.Notes, Gaps: done.Gaps},
 		Ops: done.Ops, Faults: done.Faults,
 	}
