@@ -134,41 +134,26 @@ func (v *View) Undone(effect Key) (uint64, error) { return v.rows.count(undoneKe
 
 // Waiting walks the ids of the leases whose effect on an outside system must be undone.
 // The caller must Close it.
-func (v *View) Waiting(effect Key) (*Keys, error) {
-	if err := checkKey(effect); err != nil {
-		return nil, err
-	}
-	lower := key(tableByEffect, counted(effect))
-	c, err := v.shared.view.Cursor(lower, state.After(lower))
-	if err != nil {
-		return nil, err
-	}
-	return &Keys{c: c, prefix: lower}, nil
-}
+func (v *View) Waiting(effect Key) (*Keys, error) { return v.leasesOf(tableByEffect, effect) }
 
 // Expiring walks the leases that are alive and whose expiry is until or before, the next
 // to end first. Each key is the expiry, in eight bytes, and then the id: see
 // SplitExpiring. The caller must Close it.
 func (v *View) Expiring(until LogTime) (*Keys, error) {
 	lower := []byte{tableByExpiry}
-	c, err := v.shared.view.Cursor(lower, key(tableByExpiry, number(uint64(until)+1)))
-	if err != nil {
-		return nil, err
-	}
-	return &Keys{c: c, prefix: lower}, nil
+	return v.walk(lower, key(tableByExpiry, number(uint64(until)+1)), lower)
 }
 
 // Owned walks the ids of the leases that a lease owns itself. The caller must Close it.
-func (v *View) Owned(owner Key) (*Keys, error) {
-	if err := checkKey(owner); err != nil {
+func (v *View) Owned(owner Key) (*Keys, error) { return v.leasesOf(tableByOwner, owner) }
+
+// leasesOf walks the ids of leases that an index lists under a name.
+func (v *View) leasesOf(index byte, name Key) (*Keys, error) {
+	if err := checkKey(name); err != nil {
 		return nil, err
 	}
-	lower := key(tableByOwner, counted(owner))
-	c, err := v.shared.view.Cursor(lower, state.After(lower))
-	if err != nil {
-		return nil, err
-	}
-	return &Keys{c: c, prefix: lower}, nil
+	lower := key(index, counted(name))
+	return v.walk(lower, state.After(lower), lower)
 }
 
 // SplitExpiring takes a key of Expiring apart; ok is false when it is none.
@@ -196,11 +181,17 @@ const (
 // look at the row before you believe the key.
 func (v *View) Keys(table Table, prefix Key) (*Keys, error) {
 	lower := key(byte(table), prefix)
-	c, err := v.shared.view.Cursor(lower, state.After(lower))
+	return v.walk(lower, state.After(lower), []byte{byte(table)})
+}
+
+// walk begins a walk over the rows from lower on and before upper. A key is what
+// follows prefix in a row's.
+func (v *View) walk(lower, upper, prefix []byte) (*Keys, error) {
+	c, err := v.shared.view.Cursor(lower, upper)
 	if err != nil {
 		return nil, stopped(err)
 	}
-	return &Keys{c: c, prefix: []byte{byte(table)}}, nil
+	return &Keys{c: c, prefix: prefix}, nil
 }
 
 // Keys is a walk over keys.
