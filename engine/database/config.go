@@ -62,12 +62,17 @@ func configAt(tx engine.Tx, at engine.Path) (*config, error) {
 	return c, nil
 }
 
-// existingConfig is the config that a request needs.
-func existingConfig(c *engine.Call, name string) (*config, error) {
+// configNamed reads the config that a request names; nil: there is none.
+func configNamed(c *engine.Call, name string) (*config, error) {
 	if err := checkName("config", name); err != nil {
 		return nil, err
 	}
-	found, err := configAt(c, configPath(name))
+	return configAt(c, configPath(name))
+}
+
+// existingConfig is the config that a request needs.
+func existingConfig(c *engine.Call, name string) (*config, error) {
+	found, err := configNamed(c, name)
 	if err == nil && found == nil {
 		err = &engine.InvalidError{Why: "no config of that name: write config/NAME first"}
 	}
@@ -211,10 +216,7 @@ func (b *Backend) configRoutes() []engine.Route {
 		engine.WithExists(engine.NewRoute(engine.Route{Verb: engine.VerbWrite, Path: one, Writes: true,
 			Summary: "Say where a database is and how to log in, or change what is sent of it"}, b.writeConfig),
 			func(c *engine.Call, q *writeConfigRequest) (bool, error) {
-				if err := checkName("config", q.Name); err != nil {
-					return false, err
-				}
-				found, err := configAt(c, configPath(q.Name))
+				found, err := configNamed(c, q.Name)
 				return found != nil, err
 			}),
 		engine.NewRoute(engine.Route{Verb: engine.VerbDelete, Path: one, Writes: true,
@@ -264,10 +266,7 @@ type connectionDetails struct {
 }
 
 func (b *Backend) readConfig(c *engine.Call, q *configName) (*configResponse, error) {
-	if err := checkName("config", q.Name); err != nil {
-		return nil, err
-	}
-	found, err := configAt(c, configPath(q.Name))
+	found, err := configNamed(c, q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -284,10 +283,7 @@ func (b *Backend) readConfig(c *engine.Call, q *configName) (*configResponse, er
 }
 
 func (b *Backend) writeConfig(c *engine.Call, q *writeConfigRequest) (*struct{}, error) {
-	if err := checkName("config", q.Name); err != nil {
-		return nil, err
-	}
-	written, err := configAt(c, configPath(q.Name))
+	written, err := configNamed(c, q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -329,10 +325,7 @@ func verify(ctx context.Context, p Plugin, s Settings) error {
 // needed to undo is looked up when it is hidden, so that no request can make a user in
 // between.
 func (b *Backend) deleteConfig(c *engine.Call, q *configName) (*struct{}, error) {
-	if err := checkName("config", q.Name); err != nil {
-		return nil, err
-	}
-	found, err := configAt(c, configPath(q.Name))
+	found, err := configNamed(c, q.Name)
 	if err != nil {
 		return nil, err
 	}
