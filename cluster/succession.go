@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -79,7 +80,7 @@ func (s *succession) note(d Departure, quorum int) (heard map[string]Departure, 
 	s.heard[d.Voter] = d
 	first = len(s.heard) >= quorum && !s.timing
 	s.timing = s.timing || first
-	return s.copied(), first
+	return maps.Clone(s.heard), first
 }
 
 func (s *succession) of(term uint64) map[string]Departure {
@@ -88,16 +89,7 @@ func (s *succession) of(term uint64) map[string]Departure {
 	if s.term != term {
 		return nil
 	}
-	return s.copied()
-}
-
-// copied is heard for the caller. Call it under mu.
-func (s *succession) copied() map[string]Departure {
-	c := make(map[string]Departure, len(s.heard))
-	for k, v := range s.heard {
-		c[k] = v
-	}
-	return c
+	return maps.Clone(s.heard)
 }
 
 // HandleDeparted implements Handler.
