@@ -95,7 +95,7 @@ func explainRefusal(err error) *Error {
 	case errors.As(err, &large):
 		return refuse(conclavev1.Reason_REASON_TOO_LARGE, large.Error(), "split it, or raise the limit in the server's configuration")
 	case errors.As(err, &outside):
-		return refuse(conclavev1.Reason_REASON_OUTSIDE, outside.Error(), "see whether that system is reachable, and what the node's log says")
+		return refuse(conclavev1.Reason_REASON_OUTSIDE, outside.Error(), "see whether that system is reachable from the node, and what its own log says")
 	case errors.Is(err, ErrNoMount):
 		return refuse(conclavev1.Reason_REASON_NOT_FOUND, "no engine is mounted there", "")
 	case errors.Is(err, ErrNoRoute), errors.Is(err, ErrNoVerb):

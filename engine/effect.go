@@ -81,7 +81,7 @@ type Effects interface {
 type OutsideError struct {
 	System string
 	Why    string
-	Cause  error // for the node's log
+	Cause  error // for errors.Is; it may quote what was sent, so no log has it
 }
 
 func (e *OutsideError) Error() string { return fmt.Sprintf("%s: %s", e.System, e.Why) }
